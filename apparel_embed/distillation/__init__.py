@@ -1,1 +1,1 @@
-"""Between specialists and student: aligned targets, and how well a student meets them."""
+"""From specialists to the student: aligned targets, and how well a student meets them."""

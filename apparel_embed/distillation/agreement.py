@@ -1,4 +1,4 @@
-"""How well a student agrees with its teachers, and what that says of its training."""
+"""The agreement of a student with its teachers, and a diagnosis of its training."""
 
 from __future__ import annotations
 
@@ -13,25 +13,25 @@ from apparel_embed.distillation.spaces import mean_cosine
 from apparel_embed.inference.embed import Embedder
 from apparel_embed.inference.image_store import decoded_batches
 
-# Images of a split that are asked about at the most: a mean over more would say the same.
+# The most images of a split that are embedded: a mean over more would hardly differ.
 _MOST_IMAGES = 4096
-# Below this cosine on images it has learnt from, a student has not learnt what it was shown.
+# Below this cosine on its training images, a student underfits.
 _LEARNT = 0.95
-# A greater difference between images it has learnt from and others is overfitting.
+# A larger difference in cosine between training images and others is overfitting.
 _GAP = 0.03
 
 
 @dataclasses.dataclass(frozen=True)
 class Agreement:
-    """Mean cosine between a student's embeddings and its teachers', and what both find.
+    """Mean cosine between a student's embeddings and its teachers', and R@1 of both.
 
     Attributes:
-      train: cosine on images it has learnt from.
-      augmented: cosine on augmented views of them, as they were shown.
-      held_out: cosine on images of split val, which it has not seen; None where there are none.
-      r_at_1: what the student finds on split val; None where no query has an answer.
-      teachers_r_at_1: what its teachers find there; None likewise.
-      error: standard error of these.
+      train: cosine on training images.
+      augmented: cosine on augmented views of training images, as used in training.
+      held_out: cosine on images of split val, which it has not seen; None if there are none.
+      r_at_1: R@1 of the student on split val; None if no query has an answer.
+      teachers_r_at_1: R@1 of its teachers there; None likewise.
+      error: standard error of R@1.
     """
 
     train: float
@@ -43,62 +43,60 @@ class Agreement:
 
 
 def diagnose(agreement: Agreement, *, kept_step: int, trained_steps: int, interval: int) -> str:
-    """Returns in words what keeps a student from its teachers.
+    """Returns a phrase on what limits the student's agreement with its teachers.
 
     Args:
-      agreement: of the kept weights.
-      kept_step: step of the kept weights, 0 for those it started from.
-      trained_steps: steps done.
+      agreement: agreement of the kept weights.
+      kept_step: step of the kept weights, 0 for the initial ones.
+      trained_steps: number of steps trained.
       interval: steps between validations.
 
     Examples:
       >>> diagnose(Agreement(0.99, 0.98, 0.93), kept_step=900, trained_steps=1000, interval=100)
-      'too little data: it agrees on images it has learnt from (0.99), less on others (0.93)'
+      'too little data: cosine with its teachers is 0.99 on training images, but 0.93 on others'
     """
     if not kept_step:
-        return "no step was better on split val than the model it started from, which was kept"
+        return "no step was better on split val than the initial model, which was kept"
     if agreement.train < _LEARNT:
         if trained_steps - kept_step < interval:
             return (
-                f"too few steps: it agrees with its teachers by {agreement.train:.2f} only, and "
-                "was still getting better at the end"
+                f"too few steps: cosine with its teachers is only {agreement.train:.2f}, and was "
+                "still improving at the end"
             )
         return (
-            f"too small a model: it agrees with its teachers by {agreement.train:.2f} only on "
-            "images it has learnt from, and has stopped getting better"
+            f"too small a model: cosine with its teachers is only {agreement.train:.2f} on "
+            "training images, and has stopped improving"
         )
     if agreement.held_out is None:
-        return "split val is empty: agreement on images it has not seen is unknown"
+        return "split val is empty: agreement on unseen images is unknown"
     if agreement.train - agreement.held_out > _GAP:
         return (
-            f"too little data: it agrees on images it has learnt from ({agreement.train:.2f}), "
-            f"less on others ({agreement.held_out:.2f})"
+            f"too little data: cosine with its teachers is {agreement.train:.2f} on training "
+            f"images, but {agreement.held_out:.2f} on others"
         )
     if agreement.r_at_1 is None or agreement.teachers_r_at_1 is None:
-        return "split val answers no query: what it finds beside its teachers is unknown"
+        return "split val has no answered query: R@1 against its teachers is unknown"
     found = (
         f"R@1 {agreement.r_at_1:.3f}, its teachers {agreement.teachers_r_at_1:.3f}, on split val"
     )
     if agreement.teachers_r_at_1 - agreement.r_at_1 > agreement.error:
-        return (
-            f"it finds less than its teachers ({found}): more steps would help, or a larger model"
-        )
+        return f"it finds less than its teachers ({found}): more steps or a larger model would help"
     return f"it does not clearly find less than its teachers ({found}): better teachers would help"
 
 
 def make_agreement(
     dataset: PreparedDataset, records: np.ndarray, targets: np.ndarray, image_size: int
 ) -> Callable[[Embedder], float | None]:
-    """Returns a function from a student's embedder to its mean cosine with targets.
+    """Returns a function that maps a student's embedder to its mean cosine with targets.
 
     Args:
       dataset: a prepared dataset.
-      records: int64 [n] record numbers, of which the first `_MOST_IMAGES` are looked at.
+      records: int64 [n] record numbers, of which only the first `_MOST_IMAGES` are used.
       targets: float32 [n, dim], of unit length.
       image_size: side of the model's input, in pixels.
 
     Returns:
-      The function, which finds None where there are no records.
+      The function, which returns None if there are no records.
     """
     expected = targets[:_MOST_IMAGES]
     batches = list(decoded_batches(dataset, records[:_MOST_IMAGES], image_size))
@@ -113,9 +111,9 @@ def augmented_agreement(
     """Returns the mean cosine on augmented views.
 
     Args:
-      model: from what `augment` returns to embeddings.
-      batches: of (inputs, targets).
-      augment: from a batch's inputs to images, or features.
+      model: maps the output of `augment` to embeddings.
+      batches: batches of (inputs, targets).
+      augment: maps a batch's inputs to images or features.
     """
     cosines = [
         mean_cosine(model(augment(inputs), training=False).numpy(), targets.numpy())

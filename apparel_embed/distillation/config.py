@@ -9,18 +9,18 @@ from apparel_embed.common.settings import setting
 
 @dataclasses.dataclass(frozen=True)
 class TargetsConfig:
-    """How targets are made.
+    """The settings of targets.
 
     Attributes:
-      dim: length of the joint of several teachers: that of the student's embedding.
-      seed: of the bootstrap that teachers are chosen by.
+      dim: dimensions of the joint embedding of several teachers, as of the student's.
+      seed: seed of the bootstrap for the choice of teachers.
     """
 
     dim: int = 64
     unlabelled: bool = setting(
         True,
-        "whether the student learns from images of split unlabelled too; makes no difference "
-        "where there are none",
+        "whether the student also learns from images of split unlabelled; has no effect if there "
+        "are none",
         flag="use_unlabelled",
         group="Targets of the student",
     )

@@ -1,12 +1,12 @@
 """Spaces of teachers: rotated onto one reference, and joined.
 
-No distance sees how a specialist's space is rotated, so two specialists put similar images in
-unrelated places, and a student has to learn a different map for each vertical. Rotated onto one
-reference space their targets agree wherever they can, and the student has less to learn.
+Distances do not depend on how a specialist's space is rotated, so two specialists put similar
+images in unrelated places, and a student has to learn a different map for each vertical. Rotated
+onto one reference space, their targets agree as far as possible, and the student has less to learn.
 
-Side by side, embeddings of unit length have squared distances that are the sum of those of the
-parts: a search by them is a vote of the teachers. Most of that is kept by as many principal
-directions as an embedding is long.
+The squared distance of concatenated unit-length embeddings is the sum of those of the parts, so a
+search with them is a vote of the teachers. Projecting them to the dimensions of one embedding along
+principal directions keeps most of that.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ def alignment_rotation(embeddings: np.ndarray, reference: np.ndarray) -> np.ndar
     Schoenemann 1966, "A generalized solution of the orthogonal Procrustes problem".
 
     Args:
-      embeddings: float32 [n, dim], what is to be mapped.
+      embeddings: float32 [n, dim], the embeddings to map.
       reference: float32 [n, dim], embeddings of the same images in the reference space.
 
     Returns:
@@ -41,23 +41,23 @@ def alignment_rotation(embeddings: np.ndarray, reference: np.ndarray) -> np.ndar
 
 
 def mean_cosine(first: np.ndarray, second: np.ndarray) -> float:
-    """Returns the mean cosine between rows of unit length of two arrays [n, dim]."""
+    """Returns the mean cosine between the unit-length rows of two arrays [n, dim]."""
     return float(np.mean(np.sum(first * second, axis=1)))
 
 
 def joint_embeddings(parts: Sequence[np.ndarray], fitted: np.ndarray, dim: int) -> np.ndarray:
-    """Returns the embeddings of several teachers as one of a given length.
+    """Returns the joint embeddings of several teachers with a given number of dimensions.
 
-    Directions are those of the scatter around the origin, and not around the mean, so that cosines
-    are kept rather than distances to the mean.
+    The principal directions are those of the scatter around the origin instead of the mean, which
+    preserves cosines rather than distances to the mean.
 
     Args:
-      parts: of each teacher float32 [n, own length]; its length counts as its weight.
+      parts: embeddings of each teacher, float32 [n, own dim]; the norm of rows is their weight.
       fitted: bool [n], the images that the directions are fitted to, at least one.
-      dim: length of the result; zeros fill what the parts together do not have.
+      dim: dimensions of the result, padded with zeros if the parts have fewer in total.
 
     Returns:
-      float32 [n, dim], of unit length. An image that lies in none of the directions is zero.
+      float32 [n, dim], of unit length. An image orthogonal to all the directions is zero.
 
     Examples:
       >>> one, other = np.eye(2, dtype=np.float32), np.eye(2, dtype=np.float32)
@@ -68,7 +68,7 @@ def joint_embeddings(parts: Sequence[np.ndarray], fitted: np.ndarray, dim: int) 
     """
     wide = np.hstack(parts).astype(np.float64)
     scatter = wide[fitted].T @ wide[fitted]
-    # Rising eigenvalues: the last directions are the longest.
+    # Eigenvalues ascend, so the last directions have the most scatter.
     directions = np.linalg.eigh(scatter)[1][:, ::-1][:, :dim]
     projected = wide @ directions
     lengths = np.linalg.norm(projected, axis=1, keepdims=True)
@@ -78,12 +78,12 @@ def joint_embeddings(parts: Sequence[np.ndarray], fitted: np.ndarray, dim: int) 
 
 @dataclasses.dataclass(frozen=True)
 class FrozenBackbone:
-    """The backbone before any training: a reference that costs no training.
+    """The backbone before any training: a reference that needs no training.
 
     Attributes:
       model: its architecture.
       init_weights: as in `load_initial_weights`; with "none" they are random.
-      seed: of random weights.
+      seed: seed of random weights.
     """
 
     model: ModelConfig
@@ -97,29 +97,29 @@ def reference_embeddings(
     """Embeds images in the space of a reference.
 
     Args:
-      reference: directory of a model, or the frozen backbone. The latter's are its pooled features
-        without their mean and along their `dim` principal components, brought to unit length:
-        features of a network are mostly positive, so that else all would point the same way.
+      reference: directory of a model, or the frozen backbone. The backbone's pooled features are
+        centred, projected onto their first `dim` principal components and scaled to unit length.
+        Without centring, all would point the same way, since features are mostly positive.
       dataset: a prepared dataset.
       records: int64 [n] record numbers.
-      dim: how long embeddings are to be; nothing to a model, whose length is its own.
+      dim: dimensions of the backbone's embeddings; a model has its own.
 
     Returns:
-      float32 [n, dim]. An image whose features are the mean is zero.
+      float32 [n, dim]. An image whose features equal the mean is zero.
     """
     if isinstance(reference, Path):
         return embed_by_model(dataset, records, reference).embeddings
     features = embed_by_frozen_backbone(
         dataset, records, reference.model, reference.init_weights, reference.seed
     ).embeddings
-    if len(features) == 1:  # It is the mean.
+    if len(features) == 1:  # It equals the mean.
         return np.zeros([1, dim], np.float32)
-    # Here, as it takes seconds that a start need not.
+    # Imported here because the import takes seconds.
     from sklearn.decomposition import PCA
     from sklearn.preprocessing import normalize
 
     kept = min(dim, *features.shape)
-    # By the scatter, which is as large as the square of the features' length, not their number.
+    # The covariance's size depends on the features' dimensions, not on the number of images.
     pca = PCA(kept, svd_solver="covariance_eigh")
     components = normalize(pca.fit_transform(features.astype(np.float64)))
     return np.pad(components, ((0, 0), (0, dim - kept))).astype(np.float32)

@@ -1,4 +1,4 @@
-"""Targets: what the teacher of its vertical says of every image that the student learns from."""
+"""Targets: the embedding of each of the student's images from the teacher of its vertical."""
 
 from __future__ import annotations
 
@@ -33,19 +33,19 @@ from apparel_embed.inference.embed import Embedder
 from apparel_embed.models.embedding import load_embedding_model
 
 JOINT = "joint"
-# Of an earlier student in targets of its verticals, chosen on split val of generated garments: new
-# queries find as much among its embeddings as its own, and the mean of both is the better teacher.
+# Weight of an earlier student in the targets of its verticals, chosen on split val of generated
+# garments: new queries find as much as old ones in the old gallery, and the mean teaches better.
 OLD_SHARE = 0.75
 
 
 @dataclasses.dataclass(frozen=True)
 class Teacher:
-    """A trained model and the verticals it speaks for.
+    """A trained model and its verticals.
 
     Attributes:
-      name: shown in reports.
-      verticals: those it was trained on.
-      model_directory: where the model is.
+      name: name in reports.
+      verticals: the verticals it was trained on.
+      model_directory: directory of the model.
     """
 
     name: str
@@ -55,16 +55,16 @@ class Teacher:
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Targets:
-    """What the student learns.
+    """The embeddings that the student learns.
 
     Attributes:
-      records: int64 [n] record numbers of splits train and unlabelled, rising.
+      records: int64 [n] record numbers of splits train and unlabelled, ascending.
       embeddings: float32 [n, dim], their targets.
-      held_out_records: int64 [m] record numbers of split val, rising.
-      held_out: float32 [m, dim], what the same teachers say of them: nobody learns it.
-      teachers: of each teacher its name, verticals, number of images learnt from, how many of them
+      held_out_records: int64 [m] record numbers of split val, ascending.
+      held_out: float32 [m, dim], the same teachers' embeddings of these; not used for training.
+      teachers: for each teacher its name, verticals, number of training images, how many of them
         are unlabelled, and the mean cosine to the reference before and after the rotation.
-      choices: which candidate teaches a vertical, by what evidence.
+      choices: the candidate that teaches each vertical, and the evidence.
     """
 
     records: np.ndarray
@@ -83,24 +83,23 @@ def compute_targets(
     config: TargetsConfig = TargetsConfig(),
     old_verticals: Sequence[str] = (),
 ) -> Targets:
-    """Embeds every image of split train, and what is unlabelled, by the teacher of its vertical.
+    """Embeds images of splits train, unlabelled and val with the teachers of their verticals.
 
-    Teachers that know the same verticals, such as those of other seeds, are one candidate: they
-    are joined. Further candidates of a vertical are the joint of all that know it, where they know
-    different ones; see `choose_kind` and `choose_teacher`. Each space is rotated onto the
-    reference's, by what the teacher says of the images that the student learns from.
+    Teachers of the same verticals, such as those trained with other seeds, are joined into one
+    candidate. If the teachers of a vertical have different sets of verticals, their joint is
+    another candidate; see `choose_kind` and `choose_teacher`. Each space is rotated onto the
+    reference's, fitted on the images that the student learns from.
 
     Args:
       dataset: a prepared dataset.
-      teachers: trained models, each with a name of its own; images of verticals that none of them
-        knows get no target.
-      reference: as of `reference_embeddings`; None leaves spaces as they are.
-      config: how targets are made.
-      old_verticals: verticals of which the reference, an earlier student, is a teacher, too: a
-        rotation alone leaves spaces too far apart to search from one in the other.
+      teachers: trained models with unique names; images of other verticals get no target.
+      reference: as in `reference_embeddings`; None leaves spaces as they are.
+      config: the settings of targets.
+      old_verticals: verticals for which the reference, an earlier student, is also a teacher: a
+        rotation alone leaves the spaces too far apart for a search across them.
 
     Raises:
-      UserError: if embeddings differ in length or are not finite.
+      UserError: if embeddings differ in dimensions or are not finite.
     """
     images = _Images.of(dataset, teachers, config)
     expected = None
@@ -138,7 +137,7 @@ def compute_targets(
     if expected is not None:
         mine = np.isin(images.verticals, old_verticals)
         mixed = (1 - OLD_SHARE) * chosen[mine] + OLD_SHARE * expected[mine]
-        # Opposite ones would have no mean.
+        # The bound covers opposite vectors, whose mean is zero.
         lengths = np.maximum(np.linalg.norm(mixed, axis=1, keepdims=True), 1e-6)
         chosen[mine] = mixed / lengths
     records, is_learnt = images.records, images.is_learnt
@@ -148,7 +147,7 @@ def compute_targets(
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class _Images:
-    """The images that teachers are asked about: those to learn from, then those held out."""
+    """The images that teachers embed: those to learn from, then those held out."""
 
     records: np.ndarray
     verticals: np.ndarray
@@ -175,7 +174,7 @@ class _Images:
         )
 
     def counts(self, known: np.ndarray, teacher: Teacher) -> dict[str, Any]:
-        """Returns what to report of a teacher, first."""
+        """Returns a teacher's name, verticals and numbers of images for the report."""
         return {
             "name": teacher.name,
             "verticals": list(teacher.verticals),
@@ -187,7 +186,7 @@ class _Images:
 def _rotated(
     embeddings: np.ndarray, expected: np.ndarray, learnt: np.ndarray
 ) -> tuple[np.ndarray, dict[str, float]]:
-    """Returns embeddings rotated onto those expected, and the cosines before and after."""
+    """Returns embeddings rotated onto the expected ones, and the cosines before and after."""
     rotated = embeddings @ alignment_rotation(embeddings[learnt], expected[learnt])
     return rotated, {
         "cosine_before": mean_cosine(embeddings[learnt], expected[learnt]),
@@ -196,7 +195,7 @@ def _rotated(
 
 
 def _alike(teachers: Sequence[Teacher]) -> list[list[Teacher]]:
-    """Returns teachers by the verticals they know, in the order of the first of each."""
+    """Returns teachers grouped by their sets of verticals, in order of first occurrence."""
     found: dict[frozenset[str], list[Teacher]] = {}
     for teacher in teachers:
         found.setdefault(frozenset(teacher.verticals), []).append(teacher)
@@ -204,7 +203,7 @@ def _alike(teachers: Sequence[Teacher]) -> list[list[Teacher]]:
 
 
 def _one_of(alike: Sequence[Teacher]) -> Teacher:
-    """Returns what stands for several teachers of the same verticals, or the only one."""
+    """Returns a teacher that represents several of the same verticals."""
     name = f"{alike[0].name} x {len(alike)}" if len(alike) > 1 else alike[0].name
     return dataclasses.replace(alike[0], name=name)
 
@@ -216,7 +215,7 @@ def _joined(
     expected: np.ndarray | None,
     dim: int,
 ) -> np.ndarray:
-    """Returns the joint of spaces on the images that they know, rotated, and zeros elsewhere."""
+    """Returns the joint of spaces on the images they cover, rotated, and zeros elsewhere."""
     if len(parts) == 1:
         return parts[0]
     learnt = images.is_learnt[known]
@@ -231,10 +230,10 @@ def _joined(
 def _parts(
     images: _Images, teachers: Sequence[Teacher], spaces: Mapping[str, np.ndarray]
 ) -> list[np.ndarray]:
-    """Returns what the joint is made of: float32 [n, length] each.
+    """Returns the parts of the joint: float32 [n, dim] each.
 
-    The first part is of the teachers that know most verticals, the last of those that know fewest.
-    A vertical with fewer teachers than another repeats its most special one.
+    The first part comes from the teachers with the most verticals, the last from those with the
+    fewest. A vertical with fewer teachers than another repeats its most specialised one.
     """
     known = {
         vertical: sorted(
@@ -295,11 +294,11 @@ def _check(name: str, embeddings: np.ndarray, dim: int) -> None:
     bad = int(np.sum(~np.isfinite(embeddings).all(axis=1)))
     if bad:
         raise UserError(
-            f"{name}: {bad} of {len(embeddings)} embeddings are not finite numbers; its training "
-            "has failed, or its weights are damaged"
+            f"{name}: {bad} of {len(embeddings)} embeddings are not finite: its training has "
+            "failed or its weights are damaged; train it again"
         )
     if embeddings.shape[1] != dim:
         raise UserError(
-            f"{name}: its embeddings have {embeddings.shape[1]} dimensions, the student's {dim}; "
-            "all must have the same"
+            f"{name}: its embeddings have {embeddings.shape[1]} dimensions; expected {dim}, as for "
+            "the student"
         )

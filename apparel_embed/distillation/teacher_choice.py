@@ -1,9 +1,9 @@
-"""Which teacher a vertical is taught by: evidence on split val, and a rule few images cannot fool.
+"""The choice of each vertical's teacher on split val, by a rule that a few images cannot fool.
 
 The joint of all teachers is often the best of them and rarely the worst, and among several
 candidates one always looks best on a few queries. So the joint teaches, unless the queries of all
-verticals together show that another kind of teacher is better, such as the specialists. Which of
-them it is teaches a vertical, unless another candidate is shown to be better on its own queries.
+verticals together show that another kind of teacher is better, such as the specialists. The chosen
+kind teaches each vertical, unless another candidate is shown to be better on its own queries.
 """
 
 from __future__ import annotations
@@ -17,19 +17,19 @@ from apparel_embed.evaluation.bootstrap import unseen_loss
 from apparel_embed.evaluation.protocol import ALL, LEAST_ITEMS, WITHIN, Outcomes, compare_models
 
 CONFIDENCE = 0.9
-"""Of a candidate's being better than the joint, one-sided."""
+"""One-sided confidence required to prefer a candidate to the first."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Candidate:
-    """What one candidate finds on the validation queries of a vertical.
+    """The result of one candidate on the validation queries of a vertical.
 
     Attributes:
-      name: of the candidate.
-      r_at_1: of the vertical's queries.
+      name: name of the candidate.
+      r_at_1: R@1 on the vertical's queries.
       difference: R@1 minus that of the first candidate, on the same queries.
-      low: what the difference is above with `CONFIDENCE`: the lower of two ends, by paired
-        bootstrap over items and by `unseen_loss`, as few items may all agree by chance.
+      low: lower bound of the difference at `CONFIDENCE`: the lower of those from a paired bootstrap
+        over items and from `unseen_loss`, since a few items may all agree by chance.
     """
 
     name: str
@@ -40,14 +40,14 @@ class Candidate:
 
 @dataclasses.dataclass(frozen=True)
 class Choice:
-    """Which candidate teaches a vertical, and why.
+    """The candidate that teaches a vertical, and the evidence.
 
     Attributes:
       vertical: its name.
       chosen: name of the candidate.
-      queries: validation queries with an answer; 0 where nothing is known, and the first teaches.
-      items: distinct items of these queries.
-      candidates: all of them, the one that `choose_kind` decides for first; none without queries.
+      queries: number of validation queries with an answer; with 0, the first candidate teaches.
+      items: number of distinct items of these queries.
+      candidates: all candidates, the one from `choose_kind` first; none without queries.
     """
 
     vertical: str
@@ -58,13 +58,13 @@ class Choice:
 
 
 def choose_kind(kinds: Mapping[str, Mapping[str, Outcomes]], seed: int = 0) -> str:
-    """Returns which kind of candidate teaches a vertical whose own queries show nothing else.
+    """Returns the kind of candidate that teaches a vertical unless its own queries show otherwise.
 
     Args:
-      kinds: of each kind, vertical by vertical, what its candidate finds within the vertical on
-        split val, where at least one query has an answer; all of the same verticals. The first
-        stays unless another is shown to be better on the mean over verticals.
-      seed: of the bootstrap.
+      kinds: for each kind, the outcomes of its candidate within each vertical on split val that has
+        an answered query; all kinds have the same verticals. The first kind is chosen unless
+        another is shown to be better on the mean over verticals.
+      seed: seed of the bootstrap.
     """
     wholes = {kind: _together(found) for kind, found in kinds.items()}
     first, base = next(iter(wholes.items()))
@@ -78,7 +78,7 @@ def choose_kind(kinds: Mapping[str, Mapping[str, Outcomes]], seed: int = 0) -> s
 
 
 def _together(found: Mapping[str, Outcomes]) -> Outcomes:
-    """Returns what the candidates of several verticals find, each in its own."""
+    """Returns the combined outcomes of several candidates, each within its own vertical."""
     return Outcomes(
         WITHIN,
         {vertical: one.verticals[vertical] for vertical, one in found.items()},
@@ -88,13 +88,13 @@ def _together(found: Mapping[str, Outcomes]) -> Outcomes:
 
 
 def choose_teacher(vertical: str, outcomes: Mapping[str, Outcomes], seed: int = 0) -> Choice:
-    """Returns which candidate teaches a vertical.
+    """Returns the choice of the candidate that teaches a vertical.
 
     Args:
       vertical: its name.
-      outcomes: of each candidate what it finds within the vertical on split val, where at least one
-        query has an answer; the first teaches unless another is shown to be better.
-      seed: of the bootstrap.
+      outcomes: outcomes of each candidate within the vertical on split val, with at least one
+        answered query; the first candidate teaches unless another is shown to be better.
+      seed: seed of the bootstrap.
     """
     base = next(iter(outcomes.values())).only([vertical])
     answered = base.answered()[vertical]
@@ -102,12 +102,12 @@ def choose_teacher(vertical: str, outcomes: Mapping[str, Outcomes], seed: int = 
     candidates = []
     for name, found in outcomes.items():
         own = found.only([vertical])
-        # The lower end of its two-sided interval is that of the one-sided one.
+        # The lower end of this two-sided interval is that of the one-sided interval.
         gap = compare_models(own, base, seed=seed, confidence=2 * CONFIDENCE - 1)[vertical]
         low = min(gap.low, gap.difference - unseen_loss(items, CONFIDENCE))
         recall = float(own.answered()[vertical].recall[1].mean())
         candidates.append(Candidate(name, recall, gap.difference, low))
-    # On fewer items nothing is shown to be better: even if all agree, that may be chance.
+    # Fewer items are not enough evidence: even if all agree, that may be chance.
     shown = [one for one in candidates[1:] if one.low > 0 and items >= LEAST_ITEMS]
     best = max(shown, key=lambda one: (one.low, one.name), default=candidates[0])
     return Choice(vertical, best.name, len(answered), items, tuple(candidates))

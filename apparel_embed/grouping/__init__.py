@@ -1,1 +1,1 @@
-"""Which verticals can share a specialist."""
+"""The search for verticals that can share a specialist."""

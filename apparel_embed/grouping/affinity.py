@@ -1,6 +1,6 @@
-"""How well the specialist of one vertical serves another: transfer affinity, and its clusters.
+"""Transfer affinity: how well the specialist of one vertical works for another; and its clusters.
 
-It costs no training beyond the specialists themselves.
+It needs no training beyond the specialists themselves.
 """
 
 from __future__ import annotations
@@ -16,23 +16,23 @@ from apparel_embed.grouping.trials import Group, Trial
 if TYPE_CHECKING:
     from scipy.cluster.hierarchy import ClusterNode
 
-# Below this much R@1 of own specialist above untrained model, nothing was learnt to be shared.
+# If a specialist's R@1 exceeds the untrained model's by less, it has learnt nothing to share.
 _LEAST_GAIN = 1e-6
 
 
 def transfer_affinity(
     verticals: Sequence[str], own: Mapping[str, Trial], untrained: Outcomes
 ) -> np.ndarray:
-    """Returns how much of a specialist's worth remains when two verticals swap theirs.
+    """Returns how much of a specialist's gain remains when two verticals swap specialists.
 
-    Of vertical j under the specialist of i: (R@1 - untrained) / (R@1 of j's own - untrained), cut
-    to -1 to 1; the affinity is the mean of both directions. A vertical in which nothing is known to
-    be learnt, for want of queries or of a gain, has no affinity to any other.
+    For vertical j with the specialist of i: (R@1 - untrained) / (R@1 of j's own - untrained),
+    clipped to -1 to 1. The affinity is the mean of both directions. A vertical without answered
+    queries or without a gain has affinity 0 to all others.
 
     Args:
-      verticals: names, n of them.
+      verticals: n names.
       own: trial of each vertical alone.
-      untrained: outcomes of a model that has learnt nothing.
+      untrained: outcomes of the model that trials start from.
 
     Returns:
       float64 [n, n], symmetric, -1 to 1, ones on the diagonal.
@@ -55,19 +55,19 @@ def transfer_affinity(
 
 
 def clusters(verticals: Sequence[str], affinity: np.ndarray, threshold: float) -> list[ClusterNode]:
-    """Returns the largest clusters whose verticals are alike on average.
+    """Returns the largest clusters whose mean affinity reaches a threshold.
 
     Average linkage: the affinity of two clusters is the mean over the pairs of their verticals.
 
     Args:
-      verticals: names, n of them.
+      verticals: n names.
       affinity: float [n, n], symmetric, -1 to 1.
-      threshold: least affinity at which two clusters are one.
+      threshold: the lowest affinity at which two clusters are merged.
 
     Returns:
       Trees whose leaves are positions in `verticals`, in the order of their first leaf.
     """
-    # Imported here: it takes a while, and most strategies ask for no clusters.
+    # Imported here because it takes a while, and most strategies need no clusters.
     from scipy.cluster.hierarchy import ClusterNode, linkage, to_tree
     from scipy.spatial.distance import squareform
 

@@ -1,4 +1,4 @@
-"""Whether groups may share a specialist, by what their verticals are expected to lose."""
+"""Decisions on whether groups may share a specialist, by their verticals' expected losses."""
 
 from __future__ import annotations
 
@@ -12,19 +12,19 @@ from apparel_embed.common.settings import check_settings, setting
 from apparel_embed.evaluation.protocol import Difference, Outcomes, compare_models
 from apparel_embed.grouping.trials import Budget, BudgetEnded, Group, Trainer, Trial
 
-# Items that what is known of the whole group counts as, in the expectation for one vertical.
+# Weight of the whole group's mean, as a number of items, in the expectation for one vertical.
 _ITEMS_OF_THE_GROUP = 20
 
 
 @dataclasses.dataclass(frozen=True)
 class Rule:
-    """When a group is accepted: if no vertical is expected to lose more than the tolerance.
+    """The rule that accepts a group if no vertical is expected to lose more than the tolerance.
 
-    What a vertical is expected to gain is the difference in R@1 between the group's model and its
-    own specialist, shrunk towards that of the whole group as its items are few (docs/groups.md).
+    A vertical's expected gain is the difference in R@1 between the group's model and its own
+    specialist, shrunk towards that of the whole group if its items are few (docs/groups.md).
 
     Attributes:
-      seed: of the bootstrap, whose intervals are reported and decide nothing.
+      seed: seed of the bootstrap, whose intervals are reported but do not affect decisions.
 
     Raises:
       UserError: if a value is out of range.
@@ -32,8 +32,8 @@ class Rule:
 
     tolerance: float = setting(
         0.05,
-        "how far a vertical's validation R@1 may be expected to fall in a group, compared with its "
-        "own specialist",
+        "largest expected loss of a vertical's validation R@1 in a group, compared with its own "
+        "specialist",
         0.0,
         1.0,
         flag="grouping_tolerance",
@@ -46,10 +46,10 @@ class Rule:
 
 @dataclasses.dataclass(frozen=True)
 class Evidence(Difference):
-    """R@1 of a group's model minus that of the own specialist, on the queries of one vertical.
+    """R@1 of a group's model minus that of a vertical's own specialist, on its queries.
 
     Attributes:
-      items: distinct items of the queries.
+      items: number of distinct items of the queries.
       expected: the difference, shrunk towards the group's.
     """
 
@@ -59,13 +59,13 @@ class Evidence(Difference):
 
 @dataclasses.dataclass(frozen=True)
 class Decision:
-    """What was decided of a group, and why.
+    """The decision on a group, and its evidence.
 
     Attributes:
       group: the verticals.
       accepted: whether they may share a specialist.
-      evidence: of each vertical that has a query in the validation split.
-      without_queries: verticals that have none; they are expected to gain what the others do.
+      evidence: evidence from each vertical with an answered validation query.
+      without_queries: verticals without one; their gain is assumed to be that of the others.
       tolerance: as in the rule.
     """
 
@@ -90,12 +90,12 @@ class Decision:
 
 
 def decide(own: Mapping[str, Trial], train: Callable[[Group], Trial], rule: Rule) -> Decision:
-    """Returns whether a group may share a specialist.
+    """Returns the decision on whether a group may share a specialist.
 
     Args:
-      own: of each of its verticals the trial alone.
-      train: makes the trial of the group; not called if no vertical has a validation query.
-      rule: when to accept.
+      own: the trial of each of its verticals alone.
+      train: trains the trial of the group; not called if no vertical has a validation query.
+      rule: the rule of acceptance.
     """
     verticals = tuple(own)
     missing = tuple(name for name in verticals if name not in own[name].outcomes.answered())
@@ -120,11 +120,11 @@ def decide(own: Mapping[str, Trial], train: Callable[[Group], Trial], rule: Rule
 
 
 def expected_gains(differences: Sequence[float], items: Sequence[int]) -> list[float]:
-    """Returns what each vertical of a group is expected to gain, see `Rule`.
+    """Returns the expected gain of each vertical of a group; see `Rule`.
 
     Args:
-      differences: observed in each vertical.
-      items: that each was observed on, 1 or more.
+      differences: the observed difference in each vertical.
+      items: the number of items that each was observed on, 1 or more.
 
     Examples:
       >>> expected_gains([-0.2, 0.1], [5, 45])
@@ -138,18 +138,18 @@ def expected_gains(differences: Sequence[float], items: Sequence[int]) -> list[f
 
 
 class Bench:
-    """Makes the trials and decisions of one search, within its budget, and keeps them.
+    """The trials and decisions of one search, made within its budget.
 
     Args:
-      trainer: trains and validates.
-      rule: when a group is accepted.
+      trainer: trains and validates models.
+      rule: the rule of acceptance.
       budget: how much may be trained.
 
     Attributes:
-      verticals: all, sorted.
-      trials: those made, by group, in their order.
-      decisions: those made, in their order.
-      affinity: of the verticals [n, n], once a strategy has measured it.
+      verticals: all verticals, sorted.
+      trials: the trials so far, by group, in order.
+      decisions: the decisions so far, in order.
+      affinity: affinity of the verticals [n, n], once a strategy has measured it.
     """
 
     def __init__(self, trainer: Trainer, rule: Rule, budget: Budget) -> None:
@@ -176,7 +176,7 @@ class Bench:
         """Returns whether a group may share a specialist.
 
         Raises:
-          BudgetEnded: if the budget does not allow the trials it takes.
+          BudgetEnded: if the budget does not allow the required trials.
         """
         own = {vertical: self.trial((vertical,)) for vertical in group}
         decision = decide(own, self.trial, self._rule)
@@ -186,5 +186,5 @@ class Bench:
         return decision.accepted
 
     def untrained(self) -> Outcomes:
-        """Returns what a model finds that has seen none of the images."""
+        """Returns the outcomes of the model that trials start from."""
         return self._trainer.untrained()

@@ -1,4 +1,4 @@
-"""The search for groups of verticals that can share a specialist, whatever the strategy."""
+"""The search for groups of verticals that can share a specialist, for any strategy."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ SCHEMA_VERSION = 1
 
 @dataclasses.dataclass(frozen=True)
 class SearchConfig:
-    """How groups are found.
+    """The settings of a search for groups.
 
     Attributes:
-      strategy: what to try.
-      rule: when a group is accepted.
-      budget: how much to train.
+      strategy: which groups to try.
+      rule: the rule of acceptance.
+      budget: how much may be trained.
     """
 
     strategy: StrategyConfig = StrategyConfig()
@@ -34,18 +34,17 @@ class SearchConfig:
 
 
 def search_groups(trainer: Trainer, config: SearchConfig) -> dict[str, Any]:
-    """Returns the groups that a strategy finds, and how it came to them.
+    """Returns the groups that a strategy finds, with its trials and decisions.
 
     Args:
-      trainer: trains and validates.
-      config: how to search.
+      trainer: trains and validates models.
+      config: the settings of the search.
 
     Returns:
-      The content of `groups.json`; it is complete if the strategy came to its end within the
-      budget.
+      The content of `groups.json`; `complete` says whether the strategy finished within the budget.
 
     Raises:
-      UserError: if given groups do not fit the dataset.
+      UserError: if given groups do not match the dataset.
     """
     bench = Bench(trainer, config.rule, config.budget)
     groups: Groups = ()
@@ -55,7 +54,7 @@ def search_groups(trainer: Trainer, config: SearchConfig) -> dict[str, Any]:
             groups = better
     except BudgetEnded:
         complete = False
-        logging.info("grouping: the budget is spent; the groups found so far are taken")
+        logging.info("grouping: the budget is spent; using the best groups found so far")
     logging.info("grouping: %s", format_groups(groups))
     return _record(bench, config, groups, complete)
 
@@ -104,11 +103,11 @@ def _record(bench: Bench, config: SearchConfig, groups: Groups, complete: bool) 
 
 
 def render_search(record: Mapping[str, Any]) -> str:
-    """Returns the decisions in `groups.json` as a table, then the groups."""
+    """Returns the decisions in `groups.json` as a table, followed by the groups."""
     table = Table(
         "tried",
         "accepted",
-        "vertical that decides: difference, interval",
+        "deciding vertical: difference, interval",
         title="Accepted if no vertical's R@1 is expected to fall more than "
         f"{record['rule']['tolerance']:g} below its own specialist's",
         title_justify="left",
@@ -120,8 +119,8 @@ def render_search(record: Mapping[str, Any]) -> str:
     spent = "The budget was spent: these are the best groups found within it."
     return plain_text(
         *([table] if record["decisions"] else []),
-        f"{len(record['trials'])} trainings of {record['trained_steps']:,} steps together, "
-        f"{record['trained_seconds'] / 60:.1f} minutes",
+        f"{len(record['trials'])} trainings, {record['trained_steps']:,} steps and "
+        f"{record['trained_seconds'] / 60:.1f} minutes in total",
         *([] if record["complete"] else [spent]),
         *(f"  {' + '.join(group)}" for group in record["groups"]),
         width=120,

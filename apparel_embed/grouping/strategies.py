@@ -1,8 +1,8 @@
-"""Strategies: which groups to try, in what order.
+"""Strategies: which groups to try, and in which order.
 
-A strategy is a generator of partitions of the verticals, each at least as good as the one before,
-so that a search may be ended at any time; the last one is the answer. It asks a `Bench` for trials
-and decisions, and stops where the bench raises `BudgetEnded`.
+A strategy is a generator of partitions of the verticals, each at least as good as the previous one,
+so a search may be stopped at any time. The last one is the answer. It gets trials and decisions
+from a `Bench`, and stops when the bench raises `BudgetEnded`.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ Groups = tuple[Group, ...]
 
 @dataclasses.dataclass(frozen=True)
 class StrategyConfig:
-    """Which strategy, and its settings.
+    """A strategy and its settings.
 
     Attributes:
       given: the groups of strategy `given`; empty otherwise.
@@ -34,22 +34,22 @@ class StrategyConfig:
 
     name: str = setting(
         "each",
-        "which verticals share a specialist: each its own, all one, given by --groups, or "
-        "searched: greedy tries to add one vertical after the other, affinity clusters verticals "
-        "by how their specialists transfer and confirms the clusters by training",
+        "which verticals share a specialist: each has its own, all share one, given by --groups, "
+        "or a search: greedy tries to add one vertical at a time, affinity clusters verticals by "
+        "how well their specialists transfer and confirms the clusters by training",
         choices=lambda: STRATEGIES,
         flag="grouping",
     )
     given: Groups = setting(
         (),
-        "comma-separated groups of --grouping=given, verticals joined by +, such as "
-        "dress+skirt,bag; verticals left out are on their own",
+        "comma-separated groups for --grouping=given, with verticals joined by +, such as "
+        "dress+skirt,bag; every vertical that is not listed gets its own specialist",
         flag="groups",
     )
     affinity_threshold: float = setting(
         0.1,
-        "least mean affinity of verticals that --grouping=affinity tries together: 1 is a "
-        "specialist as good as a vertical's own, 0 one as good as an untrained network",
+        "lowest mean affinity of verticals that --grouping=affinity tries together: 1 means that "
+        "specialists are as good for each other's verticals as their own, 0 as an untrained model",
         -1.0,
         1.0,
         seldom=True,
@@ -58,30 +58,30 @@ class StrategyConfig:
     def __post_init__(self) -> None:
         if self.name not in STRATEGIES:
             known = ", ".join(STRATEGIES)
-            raise UserError(f"grouping {self.name!r} is unknown; expected one of {known}")
+            raise UserError(f"grouping is {self.name!r}; expected one of {known}")
         if (self.name == "given") != bool(self.given):
             raise UserError(
-                "grouping given needs groups, and no other takes them; "
-                f"grouping is {self.name}, groups are {format_groups(self.given) or 'none'}"
+                f"grouping is {self.name}, groups are {format_groups(self.given) or 'none'}; "
+                "expected groups for grouping given, and none for any other"
             )
         check_settings(self)
 
 
 def parse_groups(texts: Sequence[str]) -> Groups:
-    """Returns the groups in texts like "dress+skirt"; spaces around names do not count."""
+    """Returns the groups in strings such as "dress+skirt"; spaces around names are ignored."""
     return tuple(tuple(sorted(name.strip() for name in text.split("+"))) for text in texts)
 
 
 def format_groups(groups: Sequence[Group]) -> str:
-    """Returns groups as they are given in a flag: "dress+skirt,bag"."""
+    """Returns groups in the format of the flag, such as "dress+skirt,bag"."""
     return ",".join("+".join(group) for group in groups)
 
 
 def groups_without_search(config: StrategyConfig, verticals: Sequence[str]) -> Groups | None:
-    """Returns the groups of a strategy that trains nothing to find them; None for a search.
+    """Returns the groups of a strategy that needs no training; None for a search.
 
     Raises:
-      UserError: if given groups do not fit the verticals.
+      UserError: if given groups do not match the verticals.
     """
     if config.name == "each":
         return _alone(verticals)
@@ -97,7 +97,7 @@ def _without_search(bench: Bench, config: StrategyConfig) -> Iterator[Groups]:
 
 
 def _greedy(bench: Bench, config: StrategyConfig) -> Iterator[Groups]:
-    """Tries to add each vertical to a group that the first one left begins."""
+    """Starts a group with the first remaining vertical and tries to add each other one to it."""
     left = list(bench.verticals)
     groups: list[Group] = []
     yield _alone(left)
@@ -113,9 +113,9 @@ def _greedy(bench: Bench, config: StrategyConfig) -> Iterator[Groups]:
 
 
 def _affinity(bench: Bench, config: StrategyConfig) -> Iterator[Groups]:
-    """Clusters verticals by how their specialists transfer, then confirms clusters by training.
+    """Clusters verticals by how well their specialists transfer, then confirms them by training.
 
-    A cluster that is not accepted falls into its two halves, and so on.
+    A cluster that is not accepted is split recursively into its two halves.
     """
     verticals = bench.verticals
     yield _alone(verticals)
@@ -147,11 +147,11 @@ STRATEGIES: Mapping[str, Strategy] = {
     "greedy": _greedy,
     "affinity": _affinity,
 }
-"""Strategies by name: one specialist each; one for all; groups given; or groups searched for."""
+"""Strategies by name: one specialist each, one for all, given groups, or searched groups."""
 
 
 def with_all_verticals(groups: Groups, verticals: Sequence[str]) -> Groups:
-    """Returns given groups with every vertical that they leave out on its own.
+    """Returns groups, with a group of its own for every vertical that they leave out.
 
     Raises:
       UserError: if a vertical is unknown or in two groups.
@@ -160,11 +160,11 @@ def with_all_verticals(groups: Groups, verticals: Sequence[str]) -> Groups:
     for vertical in named:
         if vertical not in verticals:
             raise UserError(
-                f"groups {format_groups(groups)}: no vertical {vertical!r}; "
-                f"the dataset has {', '.join(verticals)}"
+                f"groups {format_groups(groups)}: vertical {vertical!r} is unknown; "
+                f"expected verticals of the dataset: {', '.join(verticals)}"
             )
         if named.count(vertical) > 1:
-            raise UserError(f"groups {format_groups(groups)}: {vertical} is named twice")
+            raise UserError(f"groups {format_groups(groups)}: {vertical} occurs more than once")
     return (*groups, *_alone([vertical for vertical in verticals if vertical not in named]))
 
 

@@ -1,4 +1,4 @@
-"""Trials: trainings of a group of verticals, whose validation shows whether they get along."""
+"""Trials: trainings of groups of verticals, validated to see whether they can share a model."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ Group = tuple[str, ...]
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Trial:
-    """A model trained on a group, and what it finds on the validation split.
+    """A model trained on a group, and its outcomes on the validation split.
 
     Attributes:
       verticals: the group.
-      stage: name of the stage with the model.
-      outcomes: within each vertical of the dataset, those it was not trained on too.
-      steps: of its training.
-      seconds: that its training took, whenever that was.
+      stage: name of the model's stage.
+      outcomes: outcomes within each vertical of the dataset, including those not trained on.
+      steps: number of steps of its training.
+      seconds: duration of its training, even if an earlier search ran it.
     """
 
     verticals: Group
@@ -34,42 +34,41 @@ class Trial:
 
 
 class Trainer(Protocol):
-    """What trains and validates the models of a search."""
+    """Trains and validates the models of a search."""
 
     @property
     def verticals(self) -> Sequence[str]:
         """All verticals of the dataset."""
 
     def train(self, verticals: Group) -> Trial:
-        """Returns the trial of a group, trained now or found finished."""
+        """Returns the trial of a group, which is trained unless it was finished before."""
 
     def untrained(self) -> Outcomes:
-        """Returns what a model finds that has seen none of the images."""
+        """Returns the outcomes of the model that trials start from."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Budget:
-    """How much a search may train; None is without end.
+    """How much a search may train; None is unlimited.
 
-    Trainings that an earlier search finished count like those of this one, so that a search that
-    was interrupted comes to the same end. The training during which minutes end is finished.
+    Trainings finished by an earlier search count like new ones, so an interrupted search gives the
+    same result. A training that exceeds the minutes is still finished.
 
     Raises:
-      UserError: if one of them is not above 0.
+      UserError: if a value is not above 0.
     """
 
     trainings: int | None = setting(
         None,
-        "trainings that the search may take, finished ones included; by default as many as it "
-        "wants",
+        "maximum number of trainings in the search, including finished ones; unlimited by default",
         1,
         flag="budget_trainings",
         seldom=True,
     )
     minutes: float | None = setting(
         None,
-        "minutes of training that the search may take, finished ones included; by default as many "
-        "as it wants",
+        "maximum minutes of training in the search, including finished trainings; unlimited by "
+        "default",
         0.1,
         flag="budget_minutes",
         seldom=True,
@@ -79,10 +78,10 @@ class Budget:
         for name in ("trainings", "minutes"):
             value = getattr(self, name)
             if value is not None and not value > 0:
-                raise UserError(f"budget of {name} is {value}; expected above 0")
+                raise UserError(f"budget of {name} is {value}; expected more than 0")
 
     def allows_another(self, trials: Sequence[Trial]) -> bool:
-        """Returns whether a training may follow these."""
+        """Returns whether another training may follow these."""
         if self.trainings is not None and len(trials) >= self.trainings:
             return False
         return self.minutes is None or sum(trial.seconds for trial in trials) < 60 * self.minutes

@@ -1,4 +1,4 @@
-"""What a student's agreement with its teachers says of its training."""
+"""A student's agreement with its teachers, and the diagnosis of its training."""
 
 import json
 
@@ -27,51 +27,52 @@ from apparel_embed.training.validation import Validation, recall_within
 
 
 @pytest.mark.parametrize(
-    ("found", "kept_step", "said"),
+    ("found", "kept_step", "expected"),
     [
         (
             Agreement(0.5, 0.5, 0.5),
             0,
-            "no step was better on split val than the model it started from, which was kept",
+            "no step was better on split val than the initial model, which was kept",
         ),
         (
             Agreement(0.904, 0.9, 0.8),
             1000,
-            "too few steps: it agrees with its teachers by 0.90 only, and was still getting better "
-            "at the end",
+            "too few steps: cosine with its teachers is only 0.90, and was still improving at the "
+            "end",
         ),
         (
             Agreement(0.904, 0.9, None),
             901,
-            "too few steps: it agrees with its teachers by 0.90 only, and was still getting better "
-            "at the end",
+            "too few steps: cosine with its teachers is only 0.90, and was still improving at the "
+            "end",
         ),
         (
             Agreement(0.904, 0.9, 0.9),
             900,
-            "too small a model: it agrees with its teachers by 0.90 only on images it has learnt "
-            "from, and has stopped getting better",
+            "too small a model: cosine with its teachers is only 0.90 on training images, and has "
+            "stopped improving",
         ),
         (
             Agreement(0.99, 0.98, None),
             1000,
-            "split val is empty: agreement on images it has not seen is unknown",
+            "split val is empty: agreement on unseen images is unknown",
         ),
         (
             Agreement(0.99, 0.98, 0.93),
             900,
-            "too little data: it agrees on images it has learnt from (0.99), less on others (0.93)",
+            "too little data: cosine with its teachers is 0.99 on training images, but 0.93 on "
+            "others",
         ),
         (
             Agreement(0.99, 0.98, 0.97),
             1000,
-            "split val answers no query: what it finds beside its teachers is unknown",
+            "split val has no answered query: R@1 against its teachers is unknown",
         ),
         (
             Agreement(0.99, 0.98, 0.97, 0.73, 0.77, 0.03),
             1000,
             "it finds less than its teachers (R@1 0.730, its teachers 0.770, on split val): more "
-            "steps would help, or a larger model",
+            "steps or a larger model would help",
         ),
         (
             Agreement(0.99, 0.98, 0.97, 0.73, 0.75, 0.03),
@@ -81,8 +82,8 @@ from apparel_embed.training.validation import Validation, recall_within
         ),
     ],
 )
-def test_a_diagnosis_tells_what_keeps_a_student_from_its_teachers(found, kept_step, said):
-    assert diagnose(found, kept_step=kept_step, trained_steps=1000, interval=100) == said
+def test_a_diagnosis_says_what_limits_the_agreement(found, kept_step, expected):
+    assert diagnose(found, kept_step=kept_step, trained_steps=1000, interval=100) == expected
 
 
 @pytest.mark.slow
@@ -107,7 +108,7 @@ def test_agreement_is_the_mean_cosine_of_the_first_images(tiny_prepared, teacher
     assert make_agreement(tiny_prepared, records[:0], own[:0], size)(embedder) is None
 
 
-def test_agreement_on_augmented_views_is_that_of_what_was_shown():
+def test_agreement_on_augmented_views_uses_the_augmented_images():
     inputs = tf.keras.Input([2, 2, 1])
     model = tf.keras.Model(inputs, tf.keras.layers.UnitNormalization()(inputs[:, 0, :, 0]))
     images = np.zeros([4, 2, 2, 1], np.float32)
@@ -118,7 +119,7 @@ def test_agreement_on_augmented_views_is_that_of_what_was_shown():
     assert augmented_agreement(model, batches, lambda batch: batch[0]) == pytest.approx(1)
     mirrored = augmented_agreement(model, batches, lambda batch: tf.reverse(batch[0], [2]))
     assert mirrored == pytest.approx(0)
-    # Draws decide the view.
+    # Random draws select the views.
     some = augmented_agreement(
         model,
         batches,
@@ -150,7 +151,7 @@ def trained(dataset, teachers, directory, steps, **options):
 
 
 @pytest.mark.slow
-def test_a_students_result_tells_its_agreement_and_the_diagnosis(tiny_prepared, teachers, tmp_path):
+def test_a_students_result_has_its_agreement_and_diagnosis(tiny_prepared, teachers, tmp_path):
     targets, result = trained(tiny_prepared, teachers, tmp_path, 60)
 
     assert json.loads(json.dumps(result)) == result
@@ -171,22 +172,22 @@ def test_a_students_result_tells_its_agreement_and_the_diagnosis(tiny_prepared, 
     assert found.r_at_1 == result["validation_r_at_1"]
     assert found.teachers_r_at_1 == np.mean(list(recall_within(targets.held_out, val).values()))
     assert 0 < found.error < 0.5
-    said = diagnose(found, kept_step=60, trained_steps=60, interval=60)
-    assert result["diagnosis"] == said
+    expected = diagnose(found, kept_step=60, trained_steps=60, interval=60)
+    assert result["diagnosis"] == expected
 
 
 @pytest.mark.slow
-def test_without_held_out_images_only_those_learnt_are_told_of(tiny_prepared, teachers, tmp_path):
+def test_held_out_agreement_is_none_without_held_out_images(tiny_prepared, teachers, tmp_path):
     _, result = trained(tiny_prepared, teachers, tmp_path, 1, held_out=False)
     assert result["agreement"]["held_out"] is None
     assert -1 <= result["agreement"]["train"] <= 1
 
 
 @pytest.mark.slow
-def test_a_student_that_is_kept_as_it_started_says_so(
+def test_a_student_kept_at_its_initial_weights_says_so(
     tiny_prepared, teachers, tmp_path, monkeypatch
 ):
-    # Of the start, and of the last step.
+    # R@1 of the initial model, and of the last step.
     values = iter([0.9, 0.1])
     validation = Validation(lambda embedder: next(values))
     monkeypatch.setattr(student, "make_validation", lambda *_, **__: validation)
@@ -194,12 +195,12 @@ def test_a_student_that_is_kept_as_it_started_says_so(
 
     assert (result["kept_step"], result["trained_steps"]) == (0, 2)
     assert result["validation_r_at_1"] == 0.9
-    assert result["diagnosis"].startswith("no step was better on split val than the model it")
+    assert result["diagnosis"].startswith("no step was better on split val than the initial model")
     start, _ = load_embedding_model(teachers / "reference")
     kept, _ = load_embedding_model(tmp_path / "model")
     for ours, expected in zip(kept.get_weights(), start.get_weights()):
         np.testing.assert_array_equal(ours, expected)
-    # Its agreement is that of what is kept.
+    # Its agreement is that of the kept weights.
     own = Embedder(start).records(tiny_prepared, targets.records)
     cosine = np.mean(np.sum(own * targets.embeddings, axis=1))
     assert result["agreement"]["train"] == pytest.approx(cosine, abs=1e-4)

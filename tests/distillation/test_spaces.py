@@ -1,4 +1,4 @@
-"""Spaces that are rotated and joined, on numbers drawn at random."""
+"""Rotated and joined spaces, on random numbers."""
 
 import numpy as np
 from hypothesis import given, settings
@@ -19,7 +19,7 @@ def unit(rng, count, dim):
 
 @settings(derandomize=True, deadline=None)
 @given(seed=st.integers(0, 10_000), dim=st.integers(2, 32))
-def test_a_rotated_space_is_turned_back(seed, dim):
+def test_a_rotated_space_is_rotated_back(seed, dim):
     rng = np.random.default_rng(seed)
     reference = unit(rng, 4 * dim, dim)
     turned = reference @ ortho_group.rvs(dim, random_state=seed).astype(np.float32)
@@ -31,7 +31,7 @@ def test_a_rotated_space_is_turned_back(seed, dim):
 
 @settings(derandomize=True, deadline=None)
 @given(seed=st.integers(0, 10_000), dim=st.integers(2, 32), count=st.integers(1, 50))
-def test_alignment_keeps_distances_and_never_lowers_the_cosine(seed, dim, count):
+def test_alignment_preserves_distances_and_never_lowers_the_cosine(seed, dim, count):
     rng = np.random.default_rng(seed)
     embeddings, reference = unit(rng, count, dim), unit(rng, count, dim)
 
@@ -43,7 +43,7 @@ def test_alignment_keeps_distances_and_never_lowers_the_cosine(seed, dim, count)
     assert mean_cosine(aligned, reference) >= mean_cosine(embeddings, reference) - 1e-5
 
 
-def test_a_reference_of_no_length_leaves_distances_as_they_are():
+def test_a_zero_reference_preserves_distances():
     embeddings = unit(np.random.default_rng(0), 6, 4)
 
     aligned = embeddings @ alignment_rotation(embeddings, np.zeros_like(embeddings))
@@ -72,7 +72,7 @@ def everything(parts):
 
 @few
 @given(random_parts, st.integers(0, 6))
-def test_with_room_for_all_directions_cosines_are_the_mean_of_those_of_the_parts(parts, more):
+def test_with_enough_dimensions_cosines_are_the_mean_of_those_of_the_parts(parts, more):
     total = sum(part.shape[1] for part in parts)
     joint = joint_embeddings(parts, everything(parts), dim=total + more)
 
@@ -82,19 +82,22 @@ def test_with_room_for_all_directions_cosines_are_the_mean_of_those_of_the_parts
 
 @few
 @given(random_parts, st.integers(1, 20))
-def test_an_embedding_has_the_length_asked_for_filled_by_zeros_and_unit_length(parts, dim):
+def test_a_joint_has_the_requested_dimensions_padded_with_zeros_and_unit_length(parts, dim):
     total = sum(part.shape[1] for part in parts)
     joint = joint_embeddings(parts, everything(parts), dim)
 
     assert joint.shape == (len(parts[0]), dim)
     assert joint.dtype == np.float32
-    np.testing.assert_allclose(np.linalg.norm(joint, axis=1), 1, atol=1e-5)
+    lengths = np.linalg.norm(joint, axis=1)
+    # With fewer dimensions, an image may be orthogonal to all directions: it becomes zero.
+    np.testing.assert_allclose(lengths[(lengths > 0) | (dim >= total)], 1, atol=1e-5)
+    assert lengths.max() > 0
     np.testing.assert_array_equal(joint[:, total:], 0)
 
 
 @few
 @given(random_parts)
-def test_a_part_that_is_longer_weighs_more(parts):
+def test_a_part_with_longer_vectors_has_more_weight(parts):
     longer = [2 * parts[0], *parts[1:]]
     joint = joint_embeddings(longer, everything(parts), dim=20)
 
@@ -103,32 +106,32 @@ def test_a_part_that_is_longer_weighs_more(parts):
     np.testing.assert_allclose(joint @ joint.T, expected, atol=1e-5)
 
 
-def test_directions_are_those_of_the_images_they_are_fitted_to():
-    # The fitted images differ along two axes; the third has another one, which is lost.
+def test_directions_depend_on_the_fitted_images():
+    # The fitted images lie along two axes; the third image has another axis, which is dropped.
     part = np.eye(3, dtype=np.float32)
     joint = joint_embeddings([part], np.array([True, True, False]), dim=2)
 
     np.testing.assert_allclose(joint @ joint.T, np.diag([1, 1, 0]), atol=1e-6)
-    # Lost, and no number that is none.
+    # It becomes zero, not NaN.
     assert np.isfinite(joint).all()
 
 
-def test_the_longest_directions_are_kept():
+def test_the_directions_with_the_most_scatter_are_kept():
     random = np.random.default_rng(0)
     wide = (random.normal(size=[200, 6]) * [5, 4, 0.01, 3, 0.01, 0.01]).astype(np.float32)
     wide /= np.linalg.norm(wide, axis=1, keepdims=True)
     joint = joint_embeddings([wide], np.ones(200, bool), dim=3)
 
     np.testing.assert_allclose(joint @ joint.T, wide @ wide.T, atol=0.02)
-    # The first is the longest.
+    # The first direction has the most scatter.
     lengths = np.linalg.norm(joint, axis=0)
     assert lengths[0] > lengths[1] > lengths[2]
 
 
-def test_images_that_are_not_fitted_to_have_no_say():
+def test_images_that_are_not_fitted_have_no_effect():
     random = np.random.default_rng(1)
     (part,) = _unit_parts(random, 9, [5])
     fitted = np.arange(9) < 6
     changed = np.where(fitted[:, np.newaxis], part, part[::-1])
-    ours, others = (joint_embeddings([one], fitted, dim=3)[fitted] for one in (part, changed))
-    np.testing.assert_array_equal(ours, others)
+    before, after = (joint_embeddings([one], fitted, dim=3)[fitted] for one in (part, changed))
+    np.testing.assert_array_equal(before, after)

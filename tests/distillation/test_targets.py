@@ -1,4 +1,4 @@
-"""What teachers make of the images of a tiny dataset whose items differ by hue."""
+"""Targets from teachers on a tiny dataset whose items differ by hue."""
 
 import dataclasses
 
@@ -48,7 +48,7 @@ def test_every_training_image_gets_the_embedding_of_its_verticals_teacher(tiny_p
         ("bags", 16),
         ("dresses", 16),
     ]
-    # A teacher without another is chosen without evidence against it.
+    # The only teacher of a vertical is chosen.
     assert [(one.vertical, one.chosen) for one in found.choices] == [
         ("bags", "bags"),
         ("dresses", "dresses"),
@@ -59,7 +59,7 @@ def test_every_training_image_gets_the_embedding_of_its_verticals_teacher(tiny_p
 
 
 @pytest.mark.parametrize("several", [False, True])
-def test_images_of_split_val_get_what_the_same_teachers_say_apart_from_what_is_learnt(
+def test_images_of_split_val_get_separate_embeddings_from_the_same_teachers(
     tiny_prepared, teachers, several
 ):
     known = both(teachers)
@@ -79,7 +79,7 @@ def test_images_of_split_val_get_what_the_same_teachers_say_apart_from_what_is_l
             np.testing.assert_allclose(found.held_out[mine], expected, atol=1e-6)
 
 
-def test_unlabelled_images_get_the_embedding_of_their_verticals_teacher_too(
+def test_unlabelled_images_also_get_the_embedding_of_their_verticals_teacher(
     tiny_prepared, tiny_unlabelled, teachers
 ):
     found = targets_of(tiny_unlabelled, both(teachers))
@@ -96,14 +96,14 @@ def test_unlabelled_images_get_the_embedding_of_their_verticals_teacher_too(
         np.testing.assert_allclose(mine[verticals == name], expected, atol=1e-6)
     for entry in found.teachers:
         assert (entry["images"], entry["unlabelled"]) == (16, 4)
-    # As if they had kept their labels.
+    # Targets are the same as for labelled images.
     kept = targets_of(tiny_prepared, both(teachers))
     np.testing.assert_array_equal(kept.records, found.records)
     np.testing.assert_allclose(kept.embeddings, found.embeddings, atol=1e-6)
     assert [entry["unlabelled"] for entry in kept.teachers] == [0, 0]
 
 
-def test_unlabelled_images_are_left_out_if_asked_to(tiny_unlabelled, teachers):
+def test_unlabelled_images_are_left_out_on_request(tiny_unlabelled, teachers):
     found = targets_of(tiny_unlabelled, both(teachers), unlabelled=False)
     np.testing.assert_array_equal(found.records, tiny_unlabelled.select(split="train"))
     everything = targets_of(tiny_unlabelled, both(teachers))
@@ -113,7 +113,7 @@ def test_unlabelled_images_are_left_out_if_asked_to(tiny_unlabelled, teachers):
         assert (entry["images"], entry["unlabelled"]) == (12, 0)
 
 
-def test_rotations_are_those_of_labelled_and_unlabelled_images_together(
+def test_rotations_are_fitted_on_labelled_and_unlabelled_images_together(
     tiny_prepared, tiny_unlabelled, teachers
 ):
     reference = teachers / "reference"
@@ -128,7 +128,7 @@ def test_rotations_are_those_of_labelled_and_unlabelled_images_together(
 
 
 @pytest.mark.parametrize("kind", ["model", "frozen"])
-def test_alignment_turns_each_teacher_towards_the_reference_and_keeps_its_distances(
+def test_alignment_rotates_each_teacher_towards_the_reference_and_preserves_its_distances(
     tiny_prepared, teachers, kind
 ):
     reference = {"model": teachers / "reference", "frozen": FrozenBackbone(MODEL)}[kind]
@@ -137,7 +137,7 @@ def test_alignment_turns_each_teacher_towards_the_reference_and_keeps_its_distan
 
     for records, ours, before in (
         (raw.records, aligned.embeddings, raw.embeddings),
-        # The rotation is that of the images that are learnt.
+        # The rotation is fitted on the training images.
         (raw.held_out_records, aligned.held_out, raw.held_out),
     ):
         verticals = tiny_prepared.column("vertical")[records]
@@ -151,7 +151,7 @@ def test_alignment_turns_each_teacher_towards_the_reference_and_keeps_its_distan
         assert entry["cosine_after"] > {"model": 0.9, "frozen": 0.1}[kind]
 
 
-def test_images_that_are_not_learnt_have_no_say_in_a_rotation(tiny_prepared, teachers, monkeypatch):
+def test_held_out_images_do_not_affect_rotations(tiny_prepared, teachers, monkeypatch):
     from apparel_embed.distillation import targets
 
     seen = []
@@ -164,11 +164,11 @@ def test_images_that_are_not_learnt_have_no_say_in_a_rotation(tiny_prepared, tea
     monkeypatch.setattr(targets, "alignment_rotation", spy)
     combined = Teacher("combined", VERTICALS, teachers / "bags")
     targets_of(tiny_prepared, [*both(teachers), combined], teachers / "reference")
-    # Each teacher's, and that of the joint; split val has 16 more.
+    # One rotation for each teacher and for the joint, without the 16 images of split val.
     assert seen == [16, 16, 32, 32]
 
 
-def test_the_frozen_backbone_is_one_unit_length_space_for_all_groups_made_from_its_seed(
+def test_the_frozen_backbone_is_one_unit_length_space_determined_by_its_seed(
     tiny_prepared,
 ):
     bags, dresses = (tiny_prepared.select(split="train", verticals=[v]) for v in VERTICALS)
@@ -186,12 +186,12 @@ def test_the_frozen_backbone_is_one_unit_length_space_for_all_groups_made_from_i
     np.testing.assert_allclose(again[1] @ again[0].T, first @ second.T, atol=1e-3)
     other = embed(1, bags, dresses)
     assert np.abs(other[0] @ other[1].T - first @ second.T).max() > 0.05
-    # More dimensions than the backbone has features.
+    # There may be more dimensions than the backbone has features.
     assert embed(0, bags, dim=1000)[0].shape == (16, 1000)
 
 
 class Narrowed:
-    """The dataset with few of the records of a split, or with other items."""
+    """The dataset with fewer records in some splits, or with an item of its own per image."""
 
     def __init__(self, dataset, kept=None, lonely=False):
         self._dataset, self._kept, self._lonely = dataset, kept or {}, lonely
@@ -208,7 +208,7 @@ class Narrowed:
         return getattr(self._dataset, name)
 
 
-def test_a_lone_image_has_a_zero_reference_and_a_target_all_the_same(tiny_prepared, teachers):
+def test_a_single_image_has_a_zero_reference_but_still_a_target(tiny_prepared, teachers):
     lone = Narrowed(tiny_prepared, {"train": 1, "val": 0})
     some = both(teachers)[:1]
     raw = targets_of(lone, some)
@@ -259,7 +259,7 @@ def test_teachers_of_the_same_verticals_are_joined_and_are_one_candidate(tiny_pr
     chosen = {choice.vertical: choice.chosen for choice in found.choices}
     assert chosen == {"bags": "bags x 2", "dresses": "dresses"}
     once = targets_of(tiny_prepared, [bags, *others])
-    # Nothing is gained by the same teacher twice, and nothing is lost: only the space is turned.
+    # The same teacher twice only rotates the space.
     for vertical in VERTICALS:
         mine = tiny_prepared.column("vertical")[found.records] == vertical
         np.testing.assert_allclose(
@@ -283,7 +283,7 @@ def test_a_joint_is_rotated_onto_the_reference(tiny_prepared, teachers):
     assert cosine(aligned) > cosine(raw)
 
 
-def test_verticals_that_only_some_teachers_know_get_targets_of_one_space(tiny_prepared, teachers):
+def test_verticals_of_only_some_teachers_get_targets_in_one_space(tiny_prepared, teachers):
     some = [
         Teacher("both", VERTICALS, teachers / "reference"),
         Teacher("bags", ("bags",), teachers / "bags"),
@@ -306,7 +306,7 @@ def test_verticals_that_only_some_teachers_know_get_targets_of_one_space(tiny_pr
 
 @pytest.fixture(scope="module")
 def blind(tmp_path_factory):
-    """A teacher that says the same of every image."""
+    """A teacher that gives every image the same embedding."""
     reset_and_seed(0)
     model = build_embedding_model(MODEL)
     kernel, bias = model.get_layer("projection").weights
@@ -321,7 +321,7 @@ def blind_teachers(blind):
     return [Teacher(name, VERTICALS, blind) for name in ("one", "other")]
 
 
-def test_where_split_val_answers_no_query_the_joint_teaches(tiny_prepared, blind):
+def test_the_joint_teaches_if_split_val_has_no_answered_query(tiny_prepared, blind):
     lonely = Narrowed(tiny_prepared, lonely=True)
     nothing = Narrowed(tiny_prepared, {"val": 0})
     for dataset, held_out in ((lonely, 16), (nothing, 0)):
@@ -340,7 +340,7 @@ def test_the_same_seed_gives_the_same_targets(tiny_prepared, teachers):
     assert first.choices == second.choices
 
 
-def test_an_earlier_student_teaches_its_verticals_too(tiny_prepared, teachers):
+def test_an_earlier_student_is_also_a_teacher_of_its_verticals(tiny_prepared, teachers):
     reference = teachers / "reference"
     alone = targets_of(tiny_prepared, both(teachers), reference)
     mixed = compute_targets(

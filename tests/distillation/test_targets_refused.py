@@ -1,4 +1,4 @@
-"""Embeddings of teachers that cannot be made into targets."""
+"""Teachers' embeddings that cannot be used as targets."""
 
 import dataclasses
 
@@ -31,13 +31,13 @@ def test_embeddings_that_are_not_numbers_are_refused(
     places = {name: teachers / name for name in ("bags", "reference")}
     places[broken] = tmp_path / "broken"
 
-    # Those of split val are looked at, too.
+    # Embeddings of split val are also checked.
     with pytest.raises(UserError, match=rf"^{name}: 24 of 24 embeddings are not finite"):
         targets_of(tiny_prepared, [Teacher("bags", ("bags",), places["bags"])], places["reference"])
 
 
 @pytest.mark.parametrize("as_reference", [True, False])
-def test_embeddings_of_different_lengths_are_refused(
+def test_embeddings_with_different_dimensions_are_refused(
     tiny_prepared, teachers, tmp_path, as_reference
 ):
     write_model(tmp_path / "long", 0, dataclasses.replace(MODEL, embedding_dim=16))
@@ -45,16 +45,16 @@ def test_embeddings_of_different_lengths_are_refused(
     other = None
     if as_reference:
         other = tmp_path / "long"
-        said = "the reference: its embeddings have 16 dimensions, the student's 8"
+        message = "the reference: its embeddings have 16 dimensions"
     else:
         some.append(Teacher("dresses", ("dresses",), tmp_path / "long"))
-        said = "dresses: its embeddings have 16 dimensions, the student's 8"
+        message = "dresses: its embeddings have 16 dimensions"
 
-    with pytest.raises(UserError, match=f"^{said}; all must have the same"):
+    with pytest.raises(UserError, match=f"^{message}; expected 8, as for the student"):
         targets_of(tiny_prepared, some, other)
 
 
-def test_teachers_of_one_vertical_with_different_lengths_are_refused(
+def test_teachers_of_one_vertical_with_different_dimensions_are_refused(
     tiny_prepared, teachers, tmp_path
 ):
     write_model(tmp_path / "long", 0, dataclasses.replace(MODEL, embedding_dim=16))
@@ -62,5 +62,5 @@ def test_teachers_of_one_vertical_with_different_lengths_are_refused(
         Teacher("both", VERTICALS, teachers / "bags"),
         Teacher("bags", ("bags",), tmp_path / "long"),
     ]
-    with pytest.raises(UserError, match="bags: its embeddings have 16 dimensions, the student's 8"):
+    with pytest.raises(UserError, match="bags: its embeddings have 16 dimensions; expected 8"):
         targets_of(tiny_prepared, some)

@@ -1,4 +1,4 @@
-"""Which teacher is chosen, by queries whose outcome is known."""
+"""The choice of teachers, on queries with constructed outcomes."""
 
 import dataclasses
 
@@ -20,7 +20,7 @@ def choose(items=60, seed=0, **recalls):
     return choose_teacher("bags", outcomes, seed)
 
 
-def test_the_joint_stays_where_all_find_the_same():
+def test_the_joint_is_kept_if_all_candidates_find_the_same():
     choice = choose(joint=0.8, own=0.8, combined=0.8)
 
     assert (choice.vertical, choice.chosen) == ("bags", "joint")
@@ -29,11 +29,11 @@ def test_the_joint_stays_where_all_find_the_same():
     assert all(one.r_at_1 == pytest.approx(0.8) for one in choice.candidates)
     for one in choice.candidates:
         assert one.difference == 0
-        # Items that all agree leave a bootstrap no width; few of them are few all the same.
+        # If all items agree, the bootstrap has no width, but unseen items may still differ.
         assert one.low == pytest.approx(-unseen_loss(60, CONFIDENCE))
 
 
-def test_a_candidate_that_is_better_by_less_than_may_be_chance_is_not_chosen():
+def test_a_candidate_that_may_be_better_by_chance_is_not_chosen():
     choice = choose(items=60, joint=0.80, own=0.83)
 
     own = choice.candidates[1]
@@ -53,22 +53,22 @@ def test_a_candidate_that_is_clearly_better_is_chosen():
     assert joint.difference == 0
 
 
-def test_of_several_that_are_clearly_better_the_one_whose_lower_end_is_highest_is_chosen():
+def test_the_clearly_better_candidate_with_the_highest_lower_bound_is_chosen():
     assert choose(joint=0.3, own=0.8, combined=0.9).chosen == "combined"
     assert choose(joint=0.3, own=0.9, combined=0.8).chosen == "own"
-    # The order in which they come does not matter.
+    # The order of candidates does not matter.
     assert choose(joint=0.3, combined=0.8, own=0.9).chosen == "own"
 
 
 @pytest.mark.parametrize("items", [1, 2, 3])
-def test_of_three_items_nothing_can_be_shown_to_be_better_than_the_joint(items):
+def test_no_candidate_is_shown_to_be_better_on_three_items(items):
     for joint in (0.9, 0.6, 0.3, 0.0):
         choice = choose(items=items, joint=joint, own=1.0)
         assert choice.items == items
         assert choice.chosen == "joint", joint
 
 
-def test_queries_of_other_verticals_have_no_say():
+def test_queries_of_other_verticals_have_no_effect():
     outcomes = {
         "joint": outcomes_of({"bags": 0.8, "dresses": 0.2}),
         "own": outcomes_of({"bags": 0.8, "dresses": 1.0}),
@@ -78,7 +78,7 @@ def test_queries_of_other_verticals_have_no_say():
     assert choose_teacher("bags", outcomes).queries == 180
 
 
-def test_a_few_items_of_many_queries_are_still_few():
+def test_a_few_items_with_many_queries_are_still_few():
     def outcomes(hits):
         found = outcomes_of({"bags": 1.0}, 3)
         metrics = found.verticals["bags"]
@@ -98,7 +98,7 @@ def test_the_same_seed_gives_the_same_choice_and_evidence():
 
 
 def kinds(items=12, **recalls):
-    """What candidates of four verticals find, each kind the same in all of them."""
+    """Returns outcomes of candidates in four verticals; a kind finds the same in all of them."""
     return {
         kind: {
             vertical: outcomes_of({vertical: recall}, items)
@@ -108,8 +108,8 @@ def kinds(items=12, **recalls):
     }
 
 
-def test_all_verticals_together_show_what_none_of_them_shows_alone():
-    # One item of twelve in each vertical.
+def test_all_verticals_together_show_a_difference_that_none_shows_alone():
+    # The specialists find one more of twelve items in each vertical.
     found = kinds(joint=0.5, special=0.5 + 1 / 12, general=0.4)
     assert choose_kind(found) == "special"
     for vertical in found["joint"]:
@@ -117,7 +117,7 @@ def test_all_verticals_together_show_what_none_of_them_shows_alone():
         assert choose_teacher(vertical, alone).chosen == "joint"
 
 
-def test_the_joint_stays_where_all_verticals_together_show_nothing():
+def test_the_joint_is_kept_if_all_verticals_together_show_no_difference():
     assert choose_kind(kinds(joint=0.5, special=0.5, general=0.5)) == "joint"
     assert choose_kind(kinds(joint=0.5, special=0.45, general=0.3)) == "joint"
     assert choose_kind(kinds(items=1, joint=0.0, special=1.0)) == "joint"

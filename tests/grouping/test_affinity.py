@@ -11,11 +11,11 @@ FLOOR = 0.2
 
 
 def affinity_of(recalls, floor=FLOOR, silent=()):
-    """The affinity of verticals a, b, ...
+    """Returns the affinity of verticals a, b, ...
 
     Args:
-      recalls: row i: what the specialist of vertical i finds in each vertical.
-      floor: what an untrained model finds.
+      recalls: R@1 in each vertical (column) with the specialist of each vertical (row).
+      floor: R@1 of an untrained model.
       silent: verticals without validation queries.
     """
     names = "abcdef"[: len(recalls)]
@@ -35,10 +35,10 @@ def clusters_of(affinity, threshold):
     return ["".join(members(node, names)) for node in clusters(names, affinity, threshold)]
 
 
-def test_affinity_is_the_mean_share_of_what_is_gained_that_the_other_specialist_keeps():
+def test_affinity_is_the_mean_share_of_the_gain_kept_with_the_other_specialist():
     found = affinity_of([[0.8, 0.6, 0.2], [0.5, 1.0, 0.4], [0.2, 0.1, 0.6]])
 
-    # Gains of the own specialists are 0.6, 0.8, 0.4. One way, from row to column:
+    # The specialists' gains in their own verticals are 0.6, 0.8, 0.4. One way, row to column:
     #   a: -            0.4 / 0.8    0.0 / 0.4
     #   b: 0.3 / 0.6    -            0.2 / 0.4
     #   c: 0.0 / 0.6    -0.1 / 0.8   -
@@ -46,8 +46,8 @@ def test_affinity_is_the_mean_share_of_what_is_gained_that_the_other_specialist_
     np.testing.assert_allclose(found, expected, atol=1e-12)
 
 
-def test_a_specialist_far_better_or_worse_than_the_own_one_counts_as_one_as_good_or_useless():
-    # b's specialist takes more off a than a's own adds, and adds more to c than c's own does.
+def test_one_way_affinities_are_clipped_to_minus_one_and_one():
+    # b's specialist lowers a by more than a's own raises it, and raises c by more than c's own.
     found = affinity_of([[0.6, 0.5, 0.5], [0.0, 0.8, 1.0], [0.5, 0.5, 0.6]], floor=0.5)
 
     assert found[0, 1] == pytest.approx((-1 + 0) / 2)
@@ -57,37 +57,37 @@ def test_a_specialist_far_better_or_worse_than_the_own_one_counts_as_one_as_good
 
 
 SPOILS = [[0.8, 0.8, 0.2], [0.8, 0.8, 0.2], [0.8, 0.8, 0.2]]
-"""What vertical c's specialist has learnt serves a and b, but not c."""
+"""The specialist of vertical c works for a and b, but not for c."""
 
 
 @pytest.mark.parametrize("silent", [(), ("c",)])
-def test_a_vertical_of_which_nothing_is_learnt_has_no_affinity_in_either_direction(silent):
-    # It has no query, or its own specialist gained nothing.
+def test_a_vertical_without_a_gain_has_no_affinity_in_either_direction(silent):
+    # Its own specialist has gained nothing, or there is no query to show a gain.
     found = affinity_of(SPOILS, silent=silent)
 
     np.testing.assert_allclose(found, [[1, 1, 0], [1, 1, 0], [0, 0, 1]], atol=1e-12)
     assert clusters_of(found, 0.1) == ["ab", "c"]
 
 
-def test_a_vertical_whose_own_specialist_does_harm_has_no_affinity():
+def test_a_vertical_whose_own_specialist_lowers_recall_has_no_affinity():
     found = affinity_of([[0.8, 0.5], [0.6, 0.1]])
 
     np.testing.assert_array_equal(found, np.eye(2))
 
 
-def test_verticals_of_which_nothing_is_learnt_have_no_affinity_to_each_other():
+def test_verticals_without_a_gain_have_no_affinity_to_each_other():
     np.testing.assert_array_equal(affinity_of([[0.2] * 3] * 3), np.eye(3))
     np.testing.assert_array_equal(affinity_of([[0.8] * 2] * 2, silent="ab"), np.eye(2))
 
 
-def test_a_single_vertical_is_a_cluster_of_its_own():
+def test_a_single_vertical_is_its_own_cluster():
     found = affinity_of([[0.8]])
 
     np.testing.assert_array_equal(found, [[1.0]])
     assert clusters_of(found, 1.0) == ["a"]
 
 
-def test_clusters_are_cut_where_the_mean_affinity_of_their_pairs_falls_below_the_threshold():
+def test_clusters_are_split_if_the_mean_affinity_of_their_pairs_is_below_the_threshold():
     affinity = [
         [1.0, 0.9, 0.4, -0.2],
         [0.9, 1.0, 0.2, -0.2],
@@ -107,11 +107,11 @@ def test_clusters_are_cut_where_the_mean_affinity_of_their_pairs_falls_below_the
         assert clusters_of(affinity, threshold) == expected
 
 
-def test_a_threshold_that_is_met_exactly_joins():
+def test_clusters_that_meet_the_threshold_exactly_are_joined():
     assert clusters_of([[1.0, 0.5], [0.5, 1.0]], 0.5) == ["ab"]
 
 
-def test_clusters_stand_in_the_order_of_their_first_vertical():
+def test_clusters_are_in_the_order_of_their_first_vertical():
     affinity = np.eye(4)
     affinity[0, 3] = affinity[3, 0] = 0.3
     affinity[1, 2] = affinity[2, 1] = 0.8

@@ -20,7 +20,7 @@ def search(trainer, strategy, budget=None, rule=None, **settings):
 
 
 @SEARCHES
-def test_families_that_do_each_other_no_harm_are_found(strategy):
+def test_families_that_can_share_a_model_are_found(strategy):
     found = search(FakeTrainer(FAMILIES), strategy)
 
     assert sorted(found["groups"]) == sorted(map(list, FAMILIES))
@@ -29,7 +29,7 @@ def test_families_that_do_each_other_no_harm_are_found(strategy):
 
 @pytest.mark.parametrize("families", [[(c,) for c in "abcd"], [tuple("abcd")]])
 @SEARCHES
-def test_all_alone_and_all_together_are_found_too(strategy, families):
+def test_single_verticals_and_one_group_of_all_are_also_found(strategy, families):
     assert sorted(search(FakeTrainer(families), strategy)["groups"]) == sorted(map(list, families))
 
 
@@ -39,15 +39,15 @@ def test_affinity_trains_fewer_steps_than_greedy():
         for strategy in ("greedy", "affinity")
     }
 
-    # 6 alone, then 3 + 2 together; greedy tries what does not get along as well.
+    # 6 single verticals, then groups of 3 and 2; greedy also tries groups that do not work.
     assert steps["affinity"] == 6 * 10 + 5 * 10
     assert steps["greedy"] > 1.5 * steps["affinity"]
 
 
 @SEARCHES
-def test_a_harm_within_the_tolerance_is_accepted_and_one_beyond_it_is_not(strategy):
+def test_a_loss_within_the_tolerance_is_accepted_and_a_larger_one_is_not(strategy):
     tolerant, strict = Rule(tolerance=0.6), Rule(tolerance=0.05)
-    # Affinity does not try what transfers badly, unless told to.
+    # Affinity does not try verticals that transfer badly unless the threshold allows it.
     settings = {"affinity_threshold": -1.0}
 
     together = search(FakeTrainer(FAMILIES), strategy, rule=tolerant, **settings)
@@ -58,7 +58,7 @@ def test_a_harm_within_the_tolerance_is_accepted_and_one_beyond_it_is_not(strate
 
 
 @SEARCHES
-def test_a_tie_is_accepted_however_few_the_items(strategy):
+def test_a_tie_is_accepted_with_any_number_of_items(strategy):
     for items in (1, 5, 60):
         for rule in (Rule(), Rule(tolerance=0.0)):
             found = search(FakeTrainer([("a", "b")], items=items), strategy, rule=rule)
@@ -67,7 +67,7 @@ def test_a_tie_is_accepted_however_few_the_items(strategy):
 
 
 @SEARCHES
-def test_affinities_that_tie_give_the_same_groups_whatever_the_order_of_verticals(strategy):
+def test_tied_affinities_give_the_same_groups_in_any_order_of_verticals(strategy):
     forward, backward = FakeTrainer([tuple("abcd")]), FakeTrainer([tuple("abcd")])
     backward.verticals = list("dcba")
 
@@ -84,7 +84,7 @@ def test_nothing_is_trained_twice(strategy):
 
 @SEARCHES
 @pytest.mark.parametrize("at", range(8))
-def test_a_killed_search_goes_on_and_comes_to_the_same_end(strategy, at):
+def test_a_killed_search_resumes_with_the_same_result(strategy, at):
     whole = search(FakeTrainer(FAMILIES), strategy)
     killed = FakeTrainer(FAMILIES, fail_at=at)
     with pytest.raises(KeyboardInterrupt):
@@ -98,7 +98,7 @@ def test_a_killed_search_goes_on_and_comes_to_the_same_end(strategy, at):
 
 @SEARCHES
 @pytest.mark.parametrize("trainings", range(1, 20))
-def test_a_budget_of_trainings_is_kept_and_gives_a_partition(strategy, trainings):
+def test_a_search_within_a_budget_of_trainings_gives_a_partition(strategy, trainings):
     trainer = FakeTrainer(FAMILIES)
     found = search(trainer, strategy, Budget(trainings=trainings))
 
@@ -106,7 +106,7 @@ def test_a_budget_of_trainings_is_kept_and_gives_a_partition(strategy, trainings
     assert len(trainer.trained) == min(trainings, whole)
     assert found["complete"] == (trainings >= whole)
     assert sorted(name for group in found["groups"] for name in group) == trainer.verticals
-    # What was found by then is right, if not all there is.
+    # The groups found so far are right, but may be incomplete.
     for group in found["groups"]:
         assert any(set(group) <= set(family) for family in FAMILIES)
 
@@ -123,8 +123,8 @@ def test_more_budget_never_gives_more_groups(strategy):
     assert counts[-1] == 3
 
 
-def test_minutes_end_after_the_training_during_which_they_run_out():
-    # A vertical takes a minute.
+def test_the_training_during_which_the_minutes_run_out_is_finished():
+    # A training takes a minute per vertical.
     trainer = FakeTrainer(FAMILIES)
     found = search(trainer, "greedy", Budget(minutes=3.5))
 
@@ -134,8 +134,8 @@ def test_minutes_end_after_the_training_during_which_they_run_out():
     assert found["groups"] == [[name] for name in trainer.verticals]
 
 
-def test_a_group_that_falls_apart_under_confirmation_is_split_and_its_halves_are_tried():
-    # a, b and c, d transfer to each other, but only the pairs get along.
+def test_a_rejected_cluster_is_split_and_its_halves_are_tried():
+    # All four transfer to each other, but only the pairs can share a model.
     trainer = FakeTrainer([("a", "b"), ("c", "d")])
     trainer.recall = lambda group, vertical: (
         0.8 if len(group) < 3 and {*group, vertical} not in ({"a", "c"}, {"b", "d"}) else 0.4
@@ -147,8 +147,8 @@ def test_a_group_that_falls_apart_under_confirmation_is_split_and_its_halves_are
 
 
 @SEARCHES
-def test_a_vertical_without_validation_queries_goes_with_others_where_they_gain(strategy):
-    # All three get along, and c's specialist serves a and b, but of c nothing is seen.
+def test_greedy_but_not_affinity_groups_a_vertical_without_validation_queries(strategy):
+    # All three can share a model, but c has no validation queries.
     trainer = FakeTrainer([("a", "b", "c")])
     train, untrained = trainer.train, trainer.untrained
 
@@ -163,7 +163,7 @@ def test_a_vertical_without_validation_queries_goes_with_others_where_they_gain(
     trainer.train, trainer.untrained = train_without_c, lambda: without_c(untrained())
     found = search(trainer, strategy)
 
-    # Affinity cannot tell whom it is like, and leaves it alone.
+    # Affinity cannot measure c, and leaves it alone.
     together = {"greedy": [["a", "b", "c"]], "affinity": [["a", "b"], ["c"]]}
     assert found["groups"] == together[strategy]
 
@@ -180,38 +180,38 @@ def test_each_all_and_given_train_nothing():
 
 
 @pytest.mark.parametrize(
-    ("given", "said"),
+    ("given", "message"),
     [
-        (["a+x"], "groups a.x: no vertical 'x'; the dataset has a, b, c"),
-        (["a+b", "b"], "groups a.b,b: b is named twice"),
+        (["a+x"], "groups a.x: vertical 'x' is unknown; expected verticals of .*: a, b, c"),
+        (["a+b", "b"], "groups a.b,b: b occurs more than once"),
     ],
 )
-def test_groups_given_that_do_not_fit_say_why(given, said):
-    with pytest.raises(UserError, match=said):
+def test_given_groups_that_do_not_match_the_dataset_are_refused(given, message):
+    with pytest.raises(UserError, match=message):
         search(FakeTrainer([("a", "b", "c")]), "given", given=parse_groups(given))
 
 
 @pytest.mark.parametrize(
-    ("make", "said"),
+    ("make", "message"),
     [
         (lambda: Rule(tolerance=-0.1), "tolerance is -0.1; expected 0 to 1"),
-        (lambda: Budget(trainings=0), "budget of trainings is 0; expected above 0"),
+        (lambda: Budget(trainings=0), "budget of trainings is 0; expected more than 0"),
         (lambda: Budget(minutes=float("nan")), "budget of minutes is nan"),
         (
             lambda: StrategyConfig("best"),
-            "'best' is unknown; expected one of each, all, given, greedy",
+            "grouping is 'best'; expected one of each, all, given, greedy",
         ),
-        (lambda: StrategyConfig("given"), "needs groups"),
+        (lambda: StrategyConfig("given"), "groups are none; expected groups for grouping given"),
         (lambda: StrategyConfig("greedy", given=(("a",),)), "groups are a"),
         (lambda: StrategyConfig(affinity_threshold=2.0), "expected -1 to 1"),
     ],
 )
-def test_settings_out_of_range_say_what_is_allowed(make, said):
-    with pytest.raises(UserError, match=said):
+def test_settings_out_of_range_are_refused_with_the_expected_range(make, message):
+    with pytest.raises(UserError, match=message):
         make()
 
 
-def test_the_record_tells_every_trial_and_its_evidence():
+def test_the_record_contains_every_trial_and_its_evidence():
     record = json.loads(json.dumps(search(FakeTrainer([("a", "b"), ("c",)]), "affinity")))
 
     assert record["groups"] == [["a", "b"], ["c"]]
@@ -225,7 +225,7 @@ def test_the_record_tells_every_trial_and_its_evidence():
     assert record["trained_seconds"] == 300.0
 
 
-def test_the_table_says_what_decided_and_whether_the_budget_was_spent():
+def test_the_table_shows_decisions_and_whether_the_budget_was_spent():
     text = render_search(search(FakeTrainer(FAMILIES), "greedy", Budget(trainings=5)))
 
     assert "bag + dress" in text
