@@ -1,10 +1,10 @@
-r"""Measures the time and memory that the table of a large manifest takes.
+r"""Measures time and memory of work on the tables of large manifests.
 
     python tools/benchmark_data.py --rows=1000000,10000000
 
 Loads manifests of generated rows (CSV and Parquet), holds out a validation split, opens the index
-of a prepared dataset and sets up a sampler of batches; no images are read. The floor to compare
-with is pyarrow merely reading the same file. Each runs in its own process.
+of a prepared dataset and creates a batch sampler; no images are read. The baseline is pyarrow
+reading the same file. Each measurement runs in its own process.
 """
 
 from apparel_embed.benchmarks.data import DataBenchmark, measure_data
@@ -16,9 +16,10 @@ _BENCHMARK = BenchmarkFlags(DataBenchmark)
 
 
 def main() -> None:
-    """Measures, and prints a table."""
+    """Runs the benchmark and prints a table."""
     rows = measure_data(_BENCHMARK.config())
-    _BENCHMARK.tell(table("Work on manifests; ratios are of CPU seconds.", rows), {"rows": rows})
+    title = "Work on manifests; ratios are of CPU seconds."
+    _BENCHMARK.print_results(table(title, rows), {"rows": rows})
 
 
 if __name__ == "__main__":

@@ -1,9 +1,9 @@
-r"""Measures an index: time to fill it, time of a search, and recall.
+r"""Measures a search index: time to fill it, search latency and recall.
 
     python tools/benchmark_index.py --vectors=100000 --index_kind=FLAT --index_kind=HNSW
     python tools/benchmark_index.py --vectors=100000 --night=1000
 
---night also changes a file of as many vectors by a night's images, while it is searched.
+--night also applies a nightly delta of that many images to an index file while it is searched.
 """
 
 from apparel_embed.benchmarks.delta import measure_delta
@@ -18,22 +18,22 @@ _BENCHMARK = BenchmarkFlags(IndexBenchmark)
 _KINDS = define(
     "index_kind",
     (IndexSettings().kind,),
-    "kind of index, with its default settings; repeat it",
+    "kind of index, with its default settings; may be repeated",
     choices=INDEX_KINDS,
 )
 
 
 def main() -> None:
-    """Measures, and prints a table."""
+    """Runs the benchmark and prints a table."""
     config = _BENCHMARK.config(settings=[IndexSettings(kind) for kind in _KINDS.value])
     rows = measure_indices(config)
     title = f"{config.vectors:,} vectors of {config.dim} numbers, recall@{config.k}"
     shown, figures = table(title, rows), {"rows": rows}
     if config.night:
         night = measure_delta(config)
-        shown += "\n" + table(f"A night's delta of {config.night:,} images", [night])
+        shown += "\n" + table(f"A nightly delta of {config.night:,} images", [night])
         figures["delta"] = [night]
-    _BENCHMARK.tell(shown, figures)
+    _BENCHMARK.print_results(shown, figures)
 
 
 if __name__ == "__main__":

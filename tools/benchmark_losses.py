@@ -2,8 +2,8 @@ r"""Measures time and memory of the semi-hard triplet loss and its gradient.
 
     python tools/benchmark_losses.py --batch_sizes=256,512,1024,4096,8192 --images_per_item=4
 
-Compares it with TensorFlow Addons' loss (where that fits into memory) and with a floor: the
-products of all pairs of embeddings and their gradient alone. Each runs in its own process.
+Compares it with TensorFlow Addons' loss (if that fits into memory) and with a lower bound: only
+the products of all pairs of embeddings and their gradient. Each runs in its own process.
 """
 
 from apparel_embed.benchmarks.harness import table
@@ -15,9 +15,9 @@ _BENCHMARK = BenchmarkFlags(LossBenchmark)
 
 
 def main() -> None:
-    """Measures, and prints a table."""
+    """Runs the benchmark and prints a table."""
     rows = measure_losses(_BENCHMARK.config())
-    _BENCHMARK.tell(table("Semi-hard loss and gradient; medians.", rows), {"rows": rows})
+    _BENCHMARK.print_results(table("Semi-hard loss and gradient; medians.", rows), {"rows": rows})
 
 
 if __name__ == "__main__":

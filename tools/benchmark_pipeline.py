@@ -3,9 +3,9 @@ r"""Measures training input, bulk embedding and exact search.
     python tools/benchmark_pipeline.py
     python tools/benchmark_pipeline.py --part=exact_search --scales=16 --json
 
-Both sides of every ratio are measured in turns, in one process; memory is measured in a process
-that does nothing else. Each figure is given for 1, 4 and 16 times as many images, to show how cost
-grows. It takes about five minutes on two cores, about one for --part=exact_search.
+Both sides of every ratio are measured alternately in one process; memory is measured in a separate
+process. Each figure is given for 1, 4 and 16 times as many images, to show how cost grows. It takes
+about five minutes on two cores, or about one for --part=exact_search.
 """
 
 from apparel_embed.benchmarks.harness import table
@@ -17,10 +17,10 @@ _BENCHMARK = BenchmarkFlags(PipelineBenchmark)
 
 
 def main() -> None:
-    """Measures, and prints a table."""
+    """Runs the benchmark and prints a table."""
     rows = measure_pipeline(_BENCHMARK.config())
     title = "Ratios, and how they change with the number of images"
-    _BENCHMARK.tell(table(title, rows), {"rows": rows})
+    _BENCHMARK.print_results(table(title, rows), {"rows": rows})
 
 
 if __name__ == "__main__":

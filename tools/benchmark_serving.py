@@ -1,9 +1,9 @@
-r"""Times the served student against its parts and against the specialists.
+r"""Compares the speed of the served student with that of the specialists.
 
     python tools/benchmark_serving.py --run_dir=runs/mine --json
 
-Without --run_dir it generates images, and models of random weights, which are as fast as trained
-ones. All are measured in turns in one process; ratios are of medians.
+Without --run_dir it generates images and models with random weights, which are as fast as trained
+ones. All are measured alternately in one process; ratios are of medians.
 """
 
 from apparel_embed.benchmarks.harness import table
@@ -14,12 +14,12 @@ from apparel_embed.cli.run_flags import RunFlags
 from apparel_embed.store.names import STUDENT
 from apparel_embed.store.record import open_stage
 
-_RUN = RunFlags(optional="it has one specialist per vertical; by default models are made up")
+_RUN = RunFlags(optional="it has one specialist per vertical; by default models are generated")
 _BENCHMARK = BenchmarkFlags(ServingBenchmark)
 
 
 def main() -> None:
-    """Measures, and prints a table."""
+    """Runs the benchmark and prints a table."""
     from apparel_embed.benchmarks.serving import (
         figures_of,
         made_up_subjects,
@@ -41,8 +41,8 @@ def main() -> None:
     else:
         subjects = made_up_subjects(config)
     rows, ratios = figures_of(measure_serving(subjects, config.rounds), subjects)
-    title = "Bytes to embeddings by a student, and by the specialists it replaces"
-    _BENCHMARK.tell(table(title, rows, ratios), {**ratios, "rows": rows})
+    title = "Bytes to embeddings with a student, and with the specialists it replaces"
+    _BENCHMARK.print_results(table(title, rows, ratios), {**ratios, "rows": rows})
 
 
 if __name__ == "__main__":

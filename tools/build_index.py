@@ -10,13 +10,13 @@ r"""Fills the search index, and switches to it when it is complete.
     python tools/build_index.py --run_dir=runs/old --index_uri=runs/mine/index.db --switch_only
 
 Without --embeddings and --bulk it embeds the prepared dataset's gallery with the SavedModel and
-replaces the gallery in the index. --bulk adds images, and replaces those that are there already.
---replace_all removes everything that is not given; without it no call removes more than a tenth.
---delete and --delete_item remove what they name. A new model's embeddings are stored beside the old
-ones, which answer until the new ones are complete. --dry_run shows what would be added and removed.
+replaces the gallery in the index. --bulk adds images and replaces those already in the index.
+--replace_all removes all other images; without it, no call removes more than a tenth. --delete and
+--delete_item remove the named images. A new model's embeddings are stored next to the old ones,
+which answer until the new ones are complete. --dry_run shows what would be added and removed.
 
 --delta adds, changes and removes the rows of a table (docs/daily_changes.md), and embeds only new
-content. --roll_back_to undoes deltas and removals. --switch_only goes back to an earlier model.
+content. --roll_back_to undoes deltas and removals. --switch_only returns to an earlier model.
 """
 
 from collections.abc import Callable
@@ -39,16 +39,16 @@ _RUN = SearchRunFlags()
 _SETTINGS = ConfigFlags(IndexSettings, "Index")
 _SOURCE = ConfigFlags(IndexSource)
 _REPLACE_ALL = define(
-    "replace_all", False, "remove all images of this model that are not among those given"
+    "replace_all", False, "remove all of this model's images that are not among those given"
 )
 _DELETE = define(
     "delete",
     None,
-    "image to remove: its key, or its path or URI as the manifest has it; repeat it",
+    "image to remove: its key, or its path or URI as in the manifest; may be repeated",
     repeat=True,
 )
 _DELETE_ITEM = define(
-    "delete_item", None, "item to remove with all its images; repeat it", repeat=True
+    "delete_item", None, "item to remove with all its images; may be repeated", repeat=True
 )
 _DELTA = define(
     "delta",
@@ -62,8 +62,7 @@ _MOST_REMOVED = define(
 _ROLL_BACK_TO = define(
     "roll_back_to",
     None,
-    "edition of the index to go back to, as a delta prints it; an index in a file keeps the last "
-    "ten",
+    "edition of the index to return to, as printed after a delta; an index file keeps the last ten",
     0,
     kind=int,
 )
@@ -78,17 +77,17 @@ for _removal in ("delete", "delete_item"):
 
 
 def main() -> None:
-    """Fills the index, or removes from it, and says what was done."""
+    """Fills, switches or changes the index, and prints a summary."""
     change = chosen_change()
     if _SWITCH_ONLY.value:
         if change or _REPLACE_ALL.value or any(map(_SOURCE.is_given, ("bulk", "embeddings"))):
-            raise UserError("--switch_only: leave out flags that fill or change the index")
+            raise UserError("--switch_only: remove the flags that fill or change the index")
         rows = switch()
     elif change:
         if _REPLACE_ALL.value or _SOURCE.is_given("splits"):
             raise UserError(
-                "--delete, --delete_item, --delta and --roll_back_to: not with --replace_all or "
-                "--split"
+                "--delete, --delete_item, --delta and --roll_back_to cannot be combined with "
+                "--replace_all or --split"
             )
         rows = change_index(change)
     else:
@@ -99,16 +98,16 @@ def main() -> None:
     else:
         service = (
             "Service",
-            "a running service finds this, too; with another model or dataset restart it",
+            "a running service sees this at once; restart it after a change of model or dataset",
         )
-        # Without their directory the service cannot show the images that a delta brought.
+        # The service needs the directory of the images that a delta added in order to show them.
         added = Path(_DELTA.value).parent if _DELTA.value else None
         following = command("tools/serve_search.py", **_RUN.again, images=added)
         print_summary([*rows, service, ("Next", following)])
 
 
 def fill(source: IndexSource) -> list[tuple[str, object]]:
-    """Fills the index; returns what was done."""
+    """Fills the index; returns the summary's rows."""
     from apparel_embed.search.build import fill_index
 
     with _RUN.index() as index:
@@ -117,8 +116,8 @@ def fill(source: IndexSource) -> list[tuple[str, object]]:
         )
     if done.unknown:
         logging.warning(
-            "the model has never seen these verticals of the index: %s. A search in all verticals "
-            "finds them, but worse than those it was trained on; train a new model with them",
+            "the model was not trained on these verticals of the index: %s. A search in all "
+            "verticals finds them, but less accurately; train a new model with them",
             ", ".join(done.unknown),
         )
     version = done.version
@@ -127,14 +126,14 @@ def fill(source: IndexSource) -> list[tuple[str, object]]:
             "Index",
             f"model {version.model[:16]}, {counted(version.images, 'image')} in "
             f"{counted(len(version.verticals), 'vertical')}; {done.upserted:,} written, "
-            f"{done.deleted:,} removed, {done.invalid:,} without embedding",
+            f"{done.deleted:,} removed, {done.invalid:,} without an embedding",
         ),
-        ("Answers", "yes" if _SWITCH.value else "no, call without --noswitch"),
+        ("Answers", "yes" if _SWITCH.value else "no; run it again without --noswitch"),
     ]
 
 
 def switch() -> list[tuple[str, object]]:
-    """Switches to the images that the index still has of a model; returns what was done."""
+    """Switches to a model's images that are still in the index; returns the summary's rows."""
     from apparel_embed.search.build import saved_model_fingerprint
     from apparel_embed.search.index import check_complete
 
@@ -156,16 +155,16 @@ def switch() -> list[tuple[str, object]]:
 
 
 def change_index(change: Change) -> list[tuple[str, object]]:
-    """Changes the images that answer; returns what was, or would be, done."""
+    """Changes the current version's images, or plans to; returns the summary's rows."""
     with _RUN.filled_index(to_write=not _DRY_RUN.value) as index:
         version = index.current()
         if version is None:
-            raise UserError(f"{_RUN.index_uri}: no version of the index is whole; fill it first")
+            raise UserError(f"{_RUN.index_uri}: the index has no complete version; fill it first")
         return change(index, version)
 
 
 def remove(index: VectorIndex, version: Version) -> list[tuple[str, object]]:
-    """Removes what is named."""
+    """Removes the images that --delete and --delete_item name."""
     from apparel_embed.search.build import named_keys, remove_images
 
     keys = named_keys(index, version, _DELETE.value or [], _DELETE_ITEM.value or [])
@@ -182,7 +181,7 @@ def apply(index: VectorIndex, version: Version) -> list[tuple[str, object]]:
     from apparel_embed.serving.local import LocalModel
 
     saved_model = _RUN.named_model or answering_model(index, _RUN.versions)
-    # An aligned model may search the index, but it may not add to it.
+    # An aligned model may search the index, but must not add to it.
     answering_version(index, saved_model, exactly=True)
     _, settings = prepared_as(version, _RUN.prepared, ImageSettings.max_pixels)
     model = None if _DRY_RUN.value else LocalModel(saved_model)
@@ -194,36 +193,34 @@ def apply(index: VectorIndex, version: Version) -> list[tuple[str, object]]:
         model and (lambda images: model.embed(images)[:2]),
         most_removed=_MOST_REMOVED.value,
     )
-    for what in done.unknown:
-        logging.warning("%s: %s is not in the index; nothing to remove", _DELTA.value, what)
+    for image in done.unknown:
+        logging.warning("%s: %s is not in the index; nothing to remove", _DELTA.value, image)
     for image, reason in done.rejected:
-        logging.warning("%s: %s: %s; it stays as it was", _DELTA.value, image, reason)
+        logging.warning("%s: %s: %s; it was left unchanged", _DELTA.value, image, reason)
     counts = ", ".join(f"{count:,} {what}" for what, count in done.counts.items())
     rows = [("Would be" if _DRY_RUN.value else "Delta", counts)]
     if done.rejected or done.unknown:
-        problems = (
-            f"{len(done.rejected):,} not embedded, {len(done.unknown):,} not there to be removed"
-        )
+        problems = f"{len(done.rejected):,} not embedded, {len(done.unknown):,} to remove not found"
         rows.append(("Logged above", problems))
     return [*rows, *_edition(done.version, version)]
 
 
 def roll_back(index: VectorIndex, version: Version) -> list[tuple[str, object]]:
-    """Goes back to an edition."""
+    """Returns to an earlier edition."""
     if _DRY_RUN.value:
-        return [("Edition", f"{version.edition} would become {_ROLL_BACK_TO.value}, if it is kept")]
+        return [("Edition", f"{version.edition} would become {_ROLL_BACK_TO.value}, if still kept")]
     return _edition(index.roll_back(version, _ROLL_BACK_TO.value), version)
 
 
 def _edition(now: Version, before: Version) -> list[tuple[str, object]]:
-    told = f"edition {now.edition}, {counted(now.images, 'image')}"
+    summary = f"edition {now.edition}, {counted(now.images, 'image')}"
     if now.edition > before.edition:
-        told += f"; --roll_back_to={before.edition} undoes this"
-    return [("Index", told)]
+        summary += f"; --roll_back_to={before.edition} undoes this"
+    return [("Index", summary)]
 
 
 def chosen_change() -> Change | None:
-    """Returns what changes the images that answer; None where an index is filled."""
+    """Returns the function that changes the current version; None if the index is to be filled."""
     if _DELETE.value or _DELETE_ITEM.value:
         return remove
     if _DELTA.value:
@@ -232,21 +229,21 @@ def chosen_change() -> Change | None:
 
 
 def plan(source: IndexSource) -> list[tuple[str, object]]:
-    """Returns what would be done."""
+    """Returns the summary's rows of a dry run."""
     from apparel_embed.search.build import plan_index
 
-    with _RUN.index_if_there() as index:
+    with _RUN.index_if_exists() as index:
         found = plan_index(index, source, replace_all=_REPLACE_ALL.value)
     if found.answers:
         answers = "answers now and would afterwards"
     else:
-        answers = "would answer" if _SWITCH.value else "would not answer, by --noswitch"
+        answers = "would answer" if _SWITCH.value else "would not answer because of --noswitch"
     return [
-        ("Index", f"{_RUN.index_uri}, {'there' if index else 'would be made'}"),
+        ("Index", f"{_RUN.index_uri}, {'exists' if index else 'would be created'}"),
         ("Model", f"{found.model[:16]}, {answers}"),
         (
             "Images",
-            f"{found.images:,}, {found.new:,} of them new; {found.removed:,} would be removed",
+            f"{found.images:,}, of which {found.new:,} new; {found.removed:,} would be removed",
         ),
     ]
 

@@ -1,11 +1,10 @@
-r"""Compares the models of several runs: other seeds, or other datasets.
+r"""Compares the models of several runs that differ in seed or dataset.
 
     python tools/compare_runs.py --runs=runs/s0,runs/s1,runs/s2 --output=runs/seeds
 
-Every run must have been evaluated (tools/evaluate.py). Runs of one dataset are averaged query by
-query; different datasets weigh the same. Prints R@1 over all runs and in each, and differences
-between models, paired over the same queries; with --output also writes comparison.json and
-comparison.txt.
+Every run must have been evaluated (tools/evaluate.py). Runs of one dataset are averaged per query;
+different datasets have equal weight. Prints R@1 over all runs and in each, and differences between
+models, paired over the same queries. With --output, also writes comparison.json and comparison.txt.
 """
 
 from pathlib import Path
@@ -26,19 +25,19 @@ _RUNS = define(
 flags.register_validator(
     "runs",
     lambda values: values is None or (len(values) >= 2 and all(values)),
-    "expected at least 2 directories of runs, with commas between them",
+    "expected at least 2 comma-separated directories of runs",
 )
 _PREPARED = define(
-    "prepared", None, "prepared dataset of all runs; by default <run>/prepared of each"
+    "prepared", None, "prepared dataset of all runs; by default each run's <run>/prepared"
 )
 _OUTPUT = define(
-    "output", None, "directory for comparison.json and comparison.txt; by default none is written"
+    "output", None, "directory for comparison.json and comparison.txt; by default not written"
 )
 _SEED = define_seed("the bootstrap", group=EVALUATION)
 
 
 def main() -> None:
-    """Compares, prints the tables, and says what was written."""
+    """Compares the runs and prints the tables and a summary."""
     from apparel_embed.evaluation.table import render_runs
     from apparel_embed.runs.comparison import (
         COMPARISON_FILE,
@@ -50,7 +49,7 @@ def main() -> None:
     runs = [Path(run) for run in _RUNS.value]
     record = compare_runs(runs, Path(_PREPARED.value) if _PREPARED.value else None, _SEED.value)
     print(render_runs(record))
-    rows = [("Written", "nothing; --output=DIR keeps the comparison")]
+    rows = [("Written", "nothing; --output=DIR saves the comparison")]
     if _OUTPUT.value:
         output = Path(_OUTPUT.value)
         write_comparison(record, output)

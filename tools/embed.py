@@ -2,20 +2,20 @@ r"""Embeds any number of images into Parquet files.
 
     python tools/embed.py --model=runs/mine/saved_model --manifest=catalogue.csv --output=embeddings
 
-Instead of --manifest, --images=DIRECTORY takes all images in it, and --prepared=DIRECTORY a
-prepared dataset. --model is a SavedModel or a stage of a run, such as runs/mine/student. Images
-that cannot be embedded are listed in <output>/rejects.csv. After an interruption the same command
+Instead of --manifest, --images=DIRECTORY embeds all images in a directory, and --prepared=DIRECTORY
+a prepared dataset. --model is a SavedModel or a stage of a run, such as runs/mine/student. Images
+that cannot be embedded are listed in <output>/rejects.csv. After an interruption, the same command
 resumes.
 
-With --detect every garment that is found in an image is a row, for a model with a detector.
+With --detect, a model with a detector writes one row per garment that it finds in an image.
 
-Where one machine is not enough, the workers of a Dask cluster do the same work:
+If one machine is not enough, the workers of a Dask cluster do the same work:
 
     dask scheduler --host=HOST --port=8786
     dask worker tcp://HOST:8786 --nthreads=1 --memory-limit=0
     python tools/embed.py ... --cluster=tcp://HOST:8786
 
-docs/scaling.md says how many workers to start where, and what happens when one dies.
+docs/scaling.md explains how many workers to start where, and what happens when one dies.
 """
 
 from apparel_embed.cli import app
@@ -29,7 +29,7 @@ _DRY_RUN = dry_run_flag()
 
 
 def main() -> None:
-    """Embeds the images and says where the embeddings are."""
+    """Embeds the images and prints a summary."""
     if _DRY_RUN.value:
         print_summary([("Embeddings", _EMBED.plan()), NOTHING_WRITTEN])
         return
@@ -43,4 +43,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    app.run(main, goes_on=True)
+    app.run(main, resumes=True)

@@ -2,9 +2,9 @@ r"""Evaluates all models of a run on the same queries.
 
     python tools/evaluate.py --run_dir=runs/mine --prepared=data/prepared
 
-Writes <run_dir>/evaluation/summary.json, the same as a table, each model's embeddings, and
-<run_dir>/report/index.html, which shows all that is known of the run. What TensorBoard shows of it,
-the worst queries and the Embedding Projector, is in <run_dir>/summaries.
+Writes <run_dir>/evaluation/summary.json, the same results as a table, each model's embeddings, and
+<run_dir>/report/index.html, the report on the whole run. The worst queries and the Embedding
+Projector, for TensorBoard, are in <run_dir>/summaries.
 """
 
 from pathlib import Path
@@ -36,15 +36,15 @@ _HEAD = ConfigFlags(VerticalHeadConfig)
 _PHOTOGRAPHS = define(
     "prepared_photographs",
     None,
-    "photographs that the run's detector is measured on, if it has one, prepared with "
-    f"--photographs; by default <run_dir>/{PHOTOGRAPHS}",
+    "photographs to measure the run's detector on, if it has one, prepared with --photographs; by "
+    f"default <run_dir>/{PHOTOGRAPHS}",
     group=EVALUATION,
 )
 _GALLERY_MODEL = define(
     "gallery_model",
     None,
-    "stage of an earlier run's student, such as runs/old/student: the student's queries are "
-    "searched among its embeddings, too; by default that which the student is aligned to",
+    "stage of an earlier run's student, such as runs/old/student: the student's queries are also "
+    "searched among its embeddings; by default the student that this one is aligned to",
     group=EVALUATION,
 )
 _GROWTH = ConfigFlags(GrowthConfig, EVALUATION, only=("growth_compare_to",))
@@ -54,7 +54,7 @@ _EMBEDDING = EmbeddingFlags()
 
 
 def main() -> None:
-    """Evaluates, prints the tables, and writes the report."""
+    """Evaluates the models, prints the tables and writes the report."""
     _EMBEDDING.start()
     from apparel_embed.report.build import PAGE_FILE
     from apparel_embed.runs.stages.evaluation import (
@@ -128,4 +128,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    app.run(main, goes_on=True)
+    app.run(main, resumes=True)

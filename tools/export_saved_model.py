@@ -2,12 +2,12 @@ r"""Exports a model as a SavedModel: encoded images in, embeddings out.
 
     python tools/export_saved_model.py --run_dir=runs/mine --vertical_head --serving_kit=serving
 
-Signatures: `serving_default` takes `image_bytes` (JPEG, PNG, GIF or BMP) and gives
-`embedding` and `valid`, with --vertical_head also `vertical` and `vertical_name`; `embed_images`
-takes decoded `images`; with a detector, `detect_and_embed` takes `image_bytes` of photographs and
-gives boxes, verticals and embeddings of the garments in them. The student becomes the next version
-in <run_dir>/saved_model, where servers look for it; the model of another --stage goes to
-<run_dir>/saved_model-<stage>. --output names another directory. Earlier versions stay.
+Signatures: `serving_default` takes `image_bytes` (JPEG, PNG, GIF or BMP) and returns `embedding`
+and `valid`, with --vertical_head also `vertical` and `vertical_name`; `embed_images` takes decoded
+`images`; with a detector, `detect_and_embed` takes `image_bytes` of photographs and returns boxes,
+verticals and embeddings of the garments in them. The student becomes the next version in
+<run_dir>/saved_model, where servers look for it; the model of another --stage is written to
+<run_dir>/saved_model-<stage>. --output names another directory. Earlier versions are kept.
 --serving_kit writes a directory to deploy the model with TensorFlow Serving and the search service:
 container file, Docker Compose, Kubernetes, systemd.
 """
@@ -29,19 +29,19 @@ _STAGE = define("stage", STUDENT, "stage whose model to export")
 _OUTPUT = define(
     "output",
     None,
-    "directory of the versions; by default <run_dir>/saved_model, of a stage other than the "
-    "student <run_dir>/saved_model-<stage>, which no server polls",
+    "directory of the versions; by default <run_dir>/saved_model for the student, and "
+    "<run_dir>/saved_model-<stage>, which no server polls, for other stages",
 )
 _SERVING_KIT = define(
     "serving_kit",
     None,
-    "directory to write the serving kit to: TensorFlow Serving and the search service; by default "
-    "none is written",
+    "directory to write the serving kit to (TensorFlow Serving and the search service); by default "
+    "not written",
 )
 _DETECTOR = define(
     "detector",
     None,
-    "export a detector with the model, which finds the garments of photographs; by default if "
+    "export a detector, which finds the garments in photographs, with the model; by default if "
     "--run_dir has one",
     kind=bool,
     group=SERVED,
@@ -57,7 +57,7 @@ _EXPORT = ConfigFlags(ExportConfig, SERVED)
 
 
 def main() -> None:
-    """Exports the model and says where it is."""
+    """Exports the model and prints a summary."""
     from apparel_embed.runs.stages.saved_model import export_stage, serving_kit
     from apparel_embed.runs.stages.vertical_head import vertical_head_stage
 
@@ -81,8 +81,8 @@ def main() -> None:
     if _SERVING_KIT.value:
         serving_kit(stage, Path(_SERVING_KIT.value))
         rows.append(("Serving kit", Path(_SERVING_KIT.value) / "README.md"))
-    ask = f"{command('tools/query_server.py', saved_model=saved_model)} --images=<image>"
-    print_summary([*rows, ("Next", ask)])
+    query = f"{command('tools/query_server.py', saved_model=saved_model)} --images=<image>"
+    print_summary([*rows, ("Next", query)])
 
 
 def _detector(run: Run) -> Stage | None:

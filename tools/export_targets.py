@@ -1,11 +1,11 @@
-r"""Embeds every training image by its teachers: the student's targets.
+r"""Computes the student's targets: its teachers' embeddings of the images.
 
     python tools/export_targets.py --run_dir=runs/mine --prepared=data/prepared
 
-Images of split unlabelled are embedded too, unless --nouse_unlabelled says otherwise.
+Images of split unlabelled are embedded too, unless --nouse_unlabelled is given.
 
-Each specialist's space is first rotated onto that of a reference (--align_to), so that the
-student need not learn a different map for each vertical; distances within a group do not change.
+Each specialist's embedding space is first rotated onto that of a reference (--align_to), so that
+the student need not learn a different map for each vertical; distances in a group do not change.
 """
 
 from apparel_embed.cli import app
@@ -26,7 +26,7 @@ _EMBEDDING = EmbeddingFlags()
 
 
 def main() -> None:
-    """Exports the targets and says where they are."""
+    """Exports the targets and prints a summary."""
     _EMBEDDING.start()
     from apparel_embed.evaluation.table import render_teachers
     from apparel_embed.runs.stages.targets import (

@@ -1,6 +1,6 @@
-r"""Writes the manifest of a dataset on disk; images stay in place.
+r"""Writes the manifest of a dataset on disk, without moving its images.
 
-A folder per item in a folder per vertical, `<vertical>/<item>/<image>`:
+One folder per vertical with one folder per item, `<vertical>/<item>/<image>`:
 
     python tools/import_dataset.py --format=folders --root=photos --output=photos/manifest.csv \
       --test_fraction=0.2 --val_fraction=0.1
@@ -19,8 +19,8 @@ Structured file names such as mh01-black_main.jpg, with all colours of a style i
       --map_verticals=mh:hoodies,wh:hoodies --map_roles=main:gallery,back:query \
       --split_by=style_id --test_fraction=0.3
 
-Published datasets need --format, --root and --output alone; their counts are compared with the
-published ones. An error names the dataset's own file and row, and nothing is written.
+Published datasets need only --format, --root and --output; their counts are compared with the
+published ones. Errors name the file and row of the dataset; nothing is written in that case.
 """
 
 from absl import logging
@@ -41,7 +41,7 @@ def main() -> None:
     for note in result.notes:
         print(note)
     if not result.is_new:
-        print("The same manifest is there already; nothing has changed.")
+        print("The same manifest already exists; nothing was changed.")
     print(render_counts(result.table))
     manifest, health = _IMPORT.output, _IMPORT.output.parent / "health"
     print_summary(

@@ -2,12 +2,12 @@
 
     python tools/inspect_dataset.py --manifest=data/manifest.csv --output=data/health
 
-Writes index.html (one file, readable offline), summary.json (all counts) and findings.csv (every
-row that a finding is about), and prints the findings: items and queries that cannot be used,
-images that are missing, broken, small, or there more than once across items or splits, names that
-differ by case only. Images are opened and cropped as prepare_dataset does. `--noopen_images`
-looks at the table alone, `--sample=N` opens N images of a large set. In automatic checks
-`--fail_on=error` ends with status 2 if there is an error.
+Writes index.html (one file, readable offline), summary.json (all counts) and findings.csv (all rows
+with a finding), and prints the findings: items and queries that cannot be used; images that are
+missing, broken, small or duplicated across items or splits; names that differ only in case. Images
+are opened and cropped as in prepare_dataset. `--noopen_images` only checks the table; `--sample=N`
+opens N images of a large dataset. For automatic checks, `--fail_on=error` exits with status 2 if
+there is an error.
 """
 
 import sys
@@ -30,13 +30,13 @@ _PROCESSES = ProcessesFlag()
 _FAIL_ON = define(
     "fail_on",
     "never",
-    "least severity of a finding that makes the binary end with status 2",
+    "lowest severity of a finding that makes the binary exit with status 2",
     choices=(ERROR, WARNING, "never"),
 )
 
 
 def main() -> None:
-    """Inspects the dataset, writes the report, and prints what was found."""
+    """Inspects the dataset, writes the report and prints the findings."""
     from apparel_embed.report.inspection import (
         PAGE_FILE,
         check_output,
@@ -46,11 +46,11 @@ def main() -> None:
 
     config = _INSPECT.config(manifest=Path(_MANIFEST.value))
     output = Path(_OUTPUT.value)
-    # To open all images may take hours.
+    # Checked first, since opening all images may take hours.
     check_output(output)
     inspection = inspect(config, processes=_PROCESSES.value)
     write_inspection(inspection, output)
-    # Where nobody watches there is no width to fit.
+    # Without a terminal there is no width to fit.
     console = Console() if sys.stdout.isatty() else Console(width=120)
     print_inspection(inspection, console)
     print_summary([("Report", output / PAGE_FILE), ("Next", training_command(_MANIFEST.value))])

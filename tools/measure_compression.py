@@ -1,9 +1,9 @@
-r"""Makes the student and its embeddings smaller, and measures lost R@1.
+r"""Compresses the student and its embeddings, and measures the loss in R@1.
 
     python tools/measure_compression.py --run_dir=runs/mine --tflite=int8 --embedding_kinds=int8,pq
 
-Writes <run_dir>/compression/model_<kind>.tflite, and the costs as compression.json and
-compression.md; the next report shows them. With other flags it measures again.
+Writes <run_dir>/compression/model_<kind>.tflite, and the costs to compression.json and
+compression.md; the next report shows them. Different flags measure again.
 """
 
 from apparel_embed.cli import app
@@ -17,13 +17,13 @@ from apparel_embed.store.names import STUDENT
 from apparel_embed.store.record import open_stage
 
 _RUN = RunFlags()
-_STAGE = define("stage", STUDENT, "stage whose model to make smaller")
+_STAGE = define("stage", STUDENT, "stage whose model to compress")
 _COMPRESSION = ConfigFlags(CompressionConfig)
 _EMBEDDING = EmbeddingFlags()
 
 
 def main() -> None:
-    """Measures, and prints the table."""
+    """Measures the costs and prints the table."""
     from apparel_embed.runs.stages.compression import TABLE_FILE, compression_stage
 
     _EMBEDDING.start()
@@ -34,7 +34,7 @@ def main() -> None:
         [
             ("Models", stage.directory),
             ("Costs", stage.directory / COMPRESSION_FILE),
-            ("Report", "made again by the next command"),
+            ("Report", "updated by the next command"),
             ("Next", command("tools/evaluate.py", **_RUN.again)),
         ]
     )

@@ -1,12 +1,12 @@
-"""Prepares images for training: decoded, upright, cropped, shrunk.
+"""Prepares images for training: decodes, rotates, crops and shrinks them.
 
     python tools/prepare_dataset.py --manifest=data/manifest.csv --output=data/prepared
 
 The manifest is CSV or Parquet with one row per image: `image` (a path relative to the manifest,
 an absolute path or a file:// URI), `item_id` and `vertical`; optional `split` (train, val, test,
 unlabelled), `role` (query, gallery, both) and a box `x_min,y_min,x_max,y_max`. `item_id` may be
-empty in split unlabelled only. Images that cannot be used are skipped and listed in rejects.csv.
-If it is interrupted, the same command resumes.
+empty only in split unlabelled. Images that cannot be used are skipped and listed in rejects.csv.
+After an interruption, the same command resumes.
 """
 
 from pathlib import Path
@@ -19,7 +19,7 @@ from apparel_embed.cli.shared_flags import ProcessesFlag, dry_run_flag
 from apparel_embed.data.prepare import plan_prepare, prepare
 
 _MANIFEST = define("manifest", None, "manifest, CSV or Parquet", required=True)
-_OUTPUT = define("output", None, "directory to make", required=True)
+_OUTPUT = define("output", None, "directory to write", required=True)
 _PREPARE = PrepareFlags(photographs=True)
 _PROCESSES = ProcessesFlag()
 _DRY_RUN = dry_run_flag()
@@ -50,4 +50,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    app.run(main, goes_on=True)
+    app.run(main, resumes=True)

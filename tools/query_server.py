@@ -1,13 +1,12 @@
-r"""Gets embeddings of images from a server, or from a SavedModel.
+r"""Gets embeddings of images from a server or a SavedModel.
 
     python tools/query_server.py --address=localhost:8500 --images=dress.jpg,bag.webp
     python tools/query_server.py --saved_model=runs/mine/saved_model/1 --images=dress.jpg
 
-Prints one JSON object per image: its path, whether it is valid, the vertical that it probably
-shows (of a model with a vertical head) and the embedding. With --detect (of a model with a
-detector) it prints the garments of each photograph instead: box in pixels of the upright image,
-vertical, score and embedding. A file that cannot be read is named at
-the end, with status 1; the others are answered.
+Prints one JSON object per image: its path, whether it is valid, its predicted vertical (if the
+model has a vertical head) and the embedding. With --detect (if the model has a detector), prints
+the garments of each photograph instead: box in pixels of the upright image, vertical, score and
+embedding. Files that cannot be read are named at the end, with status 1; the others are answered.
 """
 
 from absl import flags
@@ -17,22 +16,24 @@ from apparel_embed.cli.define import ConfigFlags, define
 from apparel_embed.common.errors import UserError
 from apparel_embed.serving.client import Client, ClientConfig
 
-_ADDRESS = define("address", None, "of a server: host:port for gRPC, http://host:port for REST")
+_ADDRESS = define("address", None, "server to query: host:port for gRPC, http://host:port for REST")
 _SAVED_MODEL = define(
-    "saved_model", None, "directory of a version, to be loaded here instead of asking a server"
+    "saved_model", None, "directory of a version, to load here instead of querying a server"
 )
 _IMAGES = define("images", None, "comma-separated paths of images", kind=tuple, required=True)
-_DETECT = define("detect", False, "print the garments of each image, for a model with a detector")
+_DETECT = define(
+    "detect", False, "print the garments in each image; requires a model with a detector"
+)
 _CLIENT = ConfigFlags(ClientConfig, without=("batch_size", "batch_bytes"))
 flags.register_multi_flags_validator(
     ["address", "saved_model"],
     lambda values: bool(values["address"]) != bool(values["saved_model"]),
-    "--address or --saved_model: give one of them",
+    "expected exactly one of --address and --saved_model",
 )
 
 
 def main() -> None:
-    """Asks, and prints the answers."""
+    """Sends the images and prints the responses."""
     from apparel_embed.serving.local import LocalModel
     from apparel_embed.serving.query import answer_lines, garment_lines, read_images
 

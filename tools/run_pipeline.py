@@ -1,17 +1,17 @@
-r"""Runs everything from images to one served embedding model.
+r"""Runs the whole pipeline, from images to one served embedding model.
 
     python tools/run_pipeline.py --flagfile=flags/quickstart.flags
 
 draws synthetic garments, trains one specialist per vertical and, for comparison, one combined
-model on all; exports the specialists' embeddings; trains one student on them; evaluates all on
-the same queries; exports the student as a SavedModel; and writes a report. With your
+model on all verticals; exports the specialists' embeddings; trains one student on them; evaluates
+all models on the same queries; exports the student as a SavedModel; and writes a report. With your
 own images:
 
     python tools/run_pipeline.py --manifest=data/manifest.csv --run_dir=runs/mine \
       --backbone=efficientnet_lite_b0 --image_size=160
 
-Run again, it skips what is finished and resumes what was interrupted. With --grow_from=runs/x
-the student of an earlier run learns further verticals. --dry_run says what would be done.
+Run again, it skips finished stages and resumes an interrupted one. With --grow_from=runs/x the
+student of an earlier run learns additional verticals. --dry_run prints what would be done.
 """
 
 from pathlib import Path
@@ -51,7 +51,7 @@ _EXPORT = ConfigFlags(ExportConfig, SERVED)
 _DETECTOR_WANTED = define(
     "detector",
     False,
-    "also train a detector of the garments in photographs on the manifest's boxes, and export it",
+    "also train a detector of garments in photographs on the manifest's boxes, and export it",
     group=SERVED,
 )
 _OF_STAGES = {kind.name: ConfigFlags(kind.config) for kind in STAGES if kind.config}
@@ -84,13 +84,13 @@ def main() -> None:
         align_to=_TARGETS.align_to,
         targets=_TARGETS.config(_TRAINING.embedding_dim, _TRAINING.seed),
         growth=_GROWTH.config(),
-        start_from_combined=_STUDENT_START.asked,
+        start_from_combined=_STUDENT_START.requested,
         processes=_PROCESSES.value,
         export=_EXPORT.config(),
         of_stages={name: own.config() for name, own in _OF_STAGES.items()},
     )
     if _DRY_RUN.value:
-        _tell_plan(config)
+        _print_plan(config)
         return
     _TRAINING.start()
     result = run_pipeline(config)
@@ -99,7 +99,7 @@ def main() -> None:
         rows = _measured(run_dir, result.evaluation.directory)
         rows.append(("Report", result.report.directory / PAGE_FILE))
     else:
-        rows = [("Measured", f"nothing: split {config.split} answers no query")]
+        rows = [("Measured", f"nothing: split {config.split} has no query with a match")]
     print_summary(
         [
             *rows,
@@ -111,7 +111,7 @@ def main() -> None:
     )
 
 
-def _tell_plan(config: PipelineConfig) -> None:
+def _print_plan(config: PipelineConfig) -> None:
     """Prints what would be done, and how long it would take."""
     from apparel_embed.models.backbones import try_initial_weights
     from apparel_embed.runs.expected_time import expected_time
@@ -120,7 +120,7 @@ def _tell_plan(config: PipelineConfig) -> None:
     plan = plan_pipeline(config)
     plan.refuse()
     time = ""
-    # With other processes a step would have to wait for theirs.
+    # In a cluster, a measured step would wait for the other processes.
     if config.measure_speed and read_cluster() is None:
         _TRAINING.start()
         model, weights = config.specialist.model, config.specialist.init_weights
@@ -133,7 +133,7 @@ def _tell_plan(config: PipelineConfig) -> None:
 
 
 def _measured(run_dir: Path, evaluation: Path) -> list[tuple[str, object]]:
-    """Prints the tables of an evaluation; returns what the summary says of it."""
+    """Prints the tables of an evaluation; returns its rows of the summary."""
     from apparel_embed.runs.stages.evaluation import SUMMARY_FILE, TABLES_FILE
 
     print((evaluation / TABLES_FILE).read_text("utf-8"))
@@ -142,7 +142,7 @@ def _measured(run_dir: Path, evaluation: Path) -> list[tuple[str, object]]:
     rows: list[tuple[str, object]] = [("Deploy", f"{model}, {why}" if model else why)]
     if model:
         export = command("tools/export_saved_model.py", **_RUN.again, stage=COMBINED)
-        rows.append(("By" if model == COMBINED else "Or combined", export))
+        rows.append(("With" if model == COMBINED else "Or combined", export))
     return [
         *rows,
         ("Summary", evaluation / SUMMARY_FILE),
@@ -151,4 +151,4 @@ def _measured(run_dir: Path, evaluation: Path) -> list[tuple[str, object]]:
 
 
 if __name__ == "__main__":
-    app.run(main, goes_on=True)
+    app.run(main, resumes=True)

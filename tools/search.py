@@ -1,17 +1,17 @@
-r"""Searches the catalogue by an image and prints the items found.
+r"""Searches the catalogue for an image and prints the items found.
 
     python tools/search.py --run_dir=runs/mine --image=street.jpg --box=10,20,200,300
     python tools/search.py --run_dir=runs/mine --image=front.jpg --image=back.jpg
 
---vertical names where to search. By default it is the vertical that the model predicts, if it was
-exported with --vertical_head and its confidence reaches the measured threshold; otherwise all.
---all_verticals always searches all. --noall_verticals always searches the predicted one, which is
-faster, and wrong if the prediction is.
+--vertical names the vertical to search in. By default it is the one that the model predicts, if it
+was exported with --vertical_head and its confidence reaches the measured threshold; otherwise all
+are searched. --all_verticals always searches all. --noall_verticals always searches the predicted
+one, which is faster, but wrong if the prediction is.
 
     python tools/search.py --run_dir=runs/mine --image=street.jpg --detect
 
-finds the garments in a photograph, and searches by each in its own vertical. The model must have
-been exported with --detector.
+finds the garments in a photograph and searches for each in its own vertical. It requires a model
+that was exported with --detector.
 """
 
 from pathlib import Path
@@ -28,37 +28,37 @@ _SOURCES = SourceFlags(_RUN)
 _IMAGE = define(
     "image",
     None,
-    "file of the image to search by, of any format; up to 8 of one garment by repeating it",
+    "query image file, in any format; repeat it for up to 8 images of one garment",
     repeat=True,
     required=True,
 )
 _BOX = define(
-    "box", "", "where the garment is: x_min,y_min,x_max,y_max in pixels of the upright image"
+    "box", "", "box of the garment: x_min,y_min,x_max,y_max in pixels of the upright image"
 )
-_VERTICAL = define("vertical", None, "vertical to search in; by default what --all_verticals says")
+_VERTICAL = define("vertical", None, "vertical to search in; by default see --all_verticals")
 _ALL_VERTICALS = define(
     "all_verticals",
     None,
     "search in all verticals; --noall_verticals: in the one that the model predicts; by default in "
-    "that one if the model is sure enough, as measured when its vertical head was trained",
+    "that one if its confidence reaches the threshold measured when the vertical head was trained",
     kind=bool,
 )
 _DETECT = define(
     "detect",
     False,
-    "search by every garment that is found in the image, each in its own vertical, or with "
-    "--all_verticals in all",
+    "search for every garment that is detected in the image, each in its own vertical, or in all "
+    "verticals with --all_verticals",
 )
-_K = define("k", 10, "items to find, with --detect for each garment", 1, 100)
+_K = define("k", 10, "items to find (for each garment with --detect)", 1, 100)
 
 
 def main() -> None:
     """Searches and prints the table."""
     if _DETECT.value and (_BOX.value or _VERTICAL.value):
-        raise UserError("--detect finds boxes and verticals itself: give no --box or --vertical")
+        raise UserError("--detect finds boxes and verticals itself; remove --box and --vertical")
     paths, k, everywhere = [*map(Path, _IMAGE.value)], _K.value, _ALL_VERTICALS.value
     if _DETECT.value and len(paths) > 1:
-        raise UserError("--detect finds the garments of one image: give one --image")
+        raise UserError(f"--detect: expected one --image, got {len(paths)}")
     from apparel_embed.search.server import open_searcher
     from apparel_embed.search.shell import (
         search_files,

@@ -3,10 +3,10 @@ r"""Finds which verticals can share a specialist.
     python tools/search_groups.py --run_dir=runs/mine --prepared=data/prepared \
       --grouping=affinity --budget_minutes=60
 
-Groups are tried by training, and accepted if no vertical falls below its own specialist on split
-val. Writes <run_dir>/grouping-affinity/groups.json: the groups, every trial, and why each was
-accepted or not. Called again after an interruption, it resumes. No training is done twice, not even
-by tools/run_pipeline.py with the same flags.
+A model is trained on each candidate group, which is accepted if no vertical falls below its own
+specialist on split val. Writes <run_dir>/grouping-affinity/groups.json: the groups, every trial,
+and why each was accepted or rejected. After an interruption, the same command resumes. No training
+is done twice, not even by tools/run_pipeline.py with the same flags.
 """
 
 from apparel_embed.cli import app
@@ -26,7 +26,7 @@ _SPECIALIST = SpecialistFlags(_TRAINING)
 
 
 def main() -> None:
-    """Searches, and says what was found."""
+    """Searches for groups and prints the result."""
     from apparel_embed.runs.stages.grouping import GROUPS_FILE, grouping_stage
 
     search, training = _GROUPING.config(), _SPECIALIST.config()
@@ -43,4 +43,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    app.run(main, goes_on=True)
+    app.run(main, resumes=True)

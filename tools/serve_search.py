@@ -1,10 +1,10 @@
-r"""Serves a page and an HTTP interface to search the catalogue by image.
+r"""Serves a web page and an HTTP API to search the catalogue by image.
 
     python tools/serve_search.py --run_dir=runs/mine
     python tools/serve_search.py --run_dir=runs/mine --host=0.0.0.0 --api_key_file=key.txt
 
-Fill the index first, with tools/build_index.py. /openapi.json describes the interface; /healthz and
-/readyz are for probes, /metrics for Prometheus; every request is a line of JSON on stderr.
+Fill the index first with tools/build_index.py. /openapi.json describes the API; /healthz and
+/readyz are for probes, /metrics for Prometheus; each request is logged as a JSON line on stderr.
 """
 
 from apparel_embed.cli import app
@@ -15,9 +15,9 @@ _RUN = SearchRunFlags()
 _SOURCES = SourceFlags(_RUN)
 _LIMITS = LimitFlags()
 _HOST = define(
-    "host", "127.0.0.1", "address to listen on; 0.0.0.0 for all, then behind a proxy that encrypts"
+    "host", "127.0.0.1", "address to listen on; 0.0.0.0 for all, only behind a TLS proxy"
 )
-_PORT = define("port", 8080, "port to listen on, 0 for any that is free", 0, 65535)
+_PORT = define("port", 8080, "port to listen on, 0 for any free port", 0, 65535)
 
 
 def main() -> None:

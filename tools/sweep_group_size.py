@@ -1,17 +1,17 @@
-r"""Draws accuracy against the number of verticals that share a model.
+r"""Plots accuracy against the number of verticals that share a model.
 
     python tools/sweep_group_size.py --run_dir=runs/mine --sizes=1,2,4,8 --partitions=2 \
       --seeds=0,1,2
 
-At each size the verticals are split at random into as few groups of at most that size as possible.
-For each group a triplet model is trained, and a student of the group's specialists. Groups are of
-equal size where possible: size 4 splits 6 verticals into two groups of 3, and the curve shows them
-at 3. Every size is measured on all verticals' queries. Writes <run_dir>/sweep/sweep.json and
-curve.png; models are trained once, in <run_dir>/sweep-models. With other --sizes, --partitions,
---seeds or another --split the curve is drawn again, and only missing models are trained.
+For each size, the verticals are split at random into as few groups of at most that size as
+possible. For each group, a triplet model and a student of the group's specialists are trained.
+Groups have equal sizes if possible: size 4 splits 6 verticals into two groups of 3, and the curve
+shows them at 3. Every size is measured on all verticals' queries. Writes <run_dir>/sweep/sweep.json
+and curve.png; models are trained once, in <run_dir>/sweep-models. With different --sizes,
+--partitions, --seeds or --split the curve is drawn again, and only missing models are trained.
 
-Students learn from images of split unlabelled too, which no triplet model sees, unless
---nouse_unlabelled says otherwise.
+Students also learn from images of split unlabelled, which no triplet model sees, unless
+--nouse_unlabelled is given.
 """
 
 from apparel_embed.cli import app
@@ -29,7 +29,7 @@ _STUDENT = StudentFlags(_TRAINING)
 
 
 def main() -> None:
-    """Trains, evaluates and says where the curve is."""
+    """Trains and evaluates the models, draws the curve and prints a summary."""
     from apparel_embed.report.sweep import CURVE_FILE, SWEEP_FILE
     from apparel_embed.runs.stages.sweep import sweep_stage
 
@@ -49,11 +49,11 @@ def main() -> None:
         [
             ("Figures", stage.directory / SWEEP_FILE),
             ("Curve", stage.directory / CURVE_FILE),
-            ("Report", "made again by the next command"),
+            ("Report", "updated by the next command"),
             ("Next", command("tools/evaluate.py", **_RUN.again)),
         ]
     )
 
 
 if __name__ == "__main__":
-    app.run(main, goes_on=True)
+    app.run(main, resumes=True)

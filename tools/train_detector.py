@@ -4,9 +4,9 @@ r"""Trains a detector of the garments in a photograph.
       --output=data/photographs
     python tools/train_detector.py --run_dir=runs/mine --prepared_photographs=data/photographs
 
-It learns from the boxes of the manifest. tools/run_pipeline.py --detector does both. The detector
+It learns from the manifest's boxes. tools/run_pipeline.py --detector does both steps. The detector
 is written to <run_dir>/detector/model; tools/evaluate.py measures it, and
-tools/export_saved_model.py serves it together with the embedding model of the run.
+tools/export_saved_model.py exports it together with the run's embedding model.
 """
 
 from pathlib import Path
@@ -41,7 +41,7 @@ _DETECTOR = DetectorFlags(_TRAINING)
 
 
 def main() -> None:
-    """Trains the detector and says where it is."""
+    """Trains the detector and prints a summary."""
     from apparel_embed.runs.stages.detector import detector_stage
 
     photographs = PreparedDataset.open(Path(_PHOTOGRAPHS.value or _RUN.run_dir / PHOTOGRAPHS))
@@ -74,4 +74,4 @@ def _start(run: Run) -> Stage | None:
 
 
 if __name__ == "__main__":
-    app.run(main, goes_on=True)
+    app.run(main, resumes=True)

@@ -1,4 +1,4 @@
-r"""Trains an embedding model on a group of verticals, by triplet loss.
+r"""Trains an embedding model on a group of verticals with a triplet loss.
 
     python tools/train_specialist.py --run_dir=runs/mine --prepared=data/prepared \
       --verticals=dress,skirt
@@ -9,7 +9,7 @@ which must be trained first:
     python tools/train_specialist.py --run_dir=runs/mine --prepared=data/prepared \
       --verticals=all --stage=combined-start
 
-The combined model to compare with is trained for as many more steps as all the others together:
+The combined model for comparison is trained for as many further steps as all specialists together:
 
     python tools/train_specialist.py --run_dir=runs/mine --prepared=data/prepared \
       --verticals=all --stage=combined --specialist_steps=750
@@ -34,7 +34,7 @@ _SPECIALIST = SpecialistFlags(_TRAINING)
 
 
 def main() -> None:
-    """Trains the specialist and says where it is."""
+    """Trains the specialist and prints a summary."""
     from apparel_embed.runs.stages.specialist import specialist_stage
 
     if not _RUN.is_dry:
@@ -54,4 +54,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    app.run(main, goes_on=True)
+    app.run(main, resumes=True)

@@ -2,7 +2,7 @@ r"""Trains one student to reproduce the specialists' embeddings.
 
     python tools/train_student.py --run_dir=runs/mine --prepared=data/prepared
 
-It learns from all images that have a target, even from items with a single image.
+It learns from all images that have a target, including items with a single image.
 """
 
 from apparel_embed.cli import app
@@ -15,7 +15,7 @@ from apparel_embed.store.names import STUDENT, TARGETS
 from apparel_embed.store.record import open_stage
 
 _RUN = StageRunFlags()
-_TARGETS = define("targets", TARGETS, "stage of the targets to learn")
+_TARGETS = define("targets", TARGETS, "stage whose targets to learn")
 _STAGE = define("stage", STUDENT, "name of the student's stage")
 _START = StartFlag("student")
 _TRAINING = TrainingFlags()
@@ -23,7 +23,7 @@ _STUDENT = StudentFlags(_TRAINING)
 
 
 def main() -> None:
-    """Trains the student and says where it is."""
+    """Trains the student and prints a summary."""
     from apparel_embed.runs.stages.student import student_stage
 
     if not _RUN.is_dry:
@@ -41,4 +41,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    app.run(main, goes_on=True)
+    app.run(main, resumes=True)

@@ -1,4 +1,4 @@
-"""How every binary starts: parse flags, run, and report a mistake in one line."""
+"""Entry point of every binary: parses flags, runs, and reports a user's mistake in one line."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ from apparel_embed.common.errors import UserError
 from apparel_embed.common.interruption import INTERRUPTED, Stopped, stopped_by_sigterm
 from apparel_embed.common.text import one_line
 
-# What flag files are for.
+# Flag files are written for this binary.
 _PIPELINE = "run_pipeline.py"
 
 
 def parse_flags(argv: Sequence[str]) -> list[str]:
-    """Returns the arguments left after flags; ends with one line if a flag is wrong."""
+    """Returns the arguments left after flags; exits with a one-line error if a flag is wrong."""
     binary = os.path.basename(argv[0])
     argv = [re.sub(r"(?<=^--flagfile=).+", lambda name: flag_file(name[0]), one) for one in argv]
     define_help_flags()
@@ -36,13 +36,13 @@ def parse_flags(argv: Sequence[str]) -> list[str]:
     if len(rest) > 1:
         sys.exit(
             f"{binary}: unexpected argument {rest[1]!r}; "
-            "everything is given as --flag=value (--help lists the flags)"
+            "expected only --flag=value (--help lists the flags)"
         )
     return rest
 
 
 def _unknown(error: flags.UnrecognizedFlagError, binary: str, argv: Sequence[str]) -> str:
-    """Returns what to do about a flag that the binary does not have."""
+    """Returns the error message for a flag that the binary does not have."""
     if (new := error.flagname.replace("picture", "image")).removeprefix("no") in flags.FLAGS:
         return f"--{error.flagname} is now --{new}"
     file = re.search(r"\0--?flagfile[=\0]([^\0]*)", "\0".join(argv))
@@ -52,33 +52,33 @@ def _unknown(error: flags.UnrecognizedFlagError, binary: str, argv: Sequence[str
     if binary == _PIPELINE or file is None or error.flagname not in unknown:
         return f"{one_line(error)} (--help lists the flags)"
     return (
-        f"--flagfile={file[1]} is for tools/{_PIPELINE}, and has flags that are none of {binary}; "
-        f"to go without them add --undefok={','.join(sorted(unknown))}"
+        f"--flagfile={file[1]} is for tools/{_PIPELINE} and sets flags that {binary} does not "
+        f"have; to ignore them, add --undefok={','.join(sorted(unknown))}"
     )
 
 
-def run(main: Callable[[], None], *, goes_on: bool = False) -> None:
+def run(main: Callable[[], None], *, resumes: bool = False) -> None:
     """Runs `main` after parsing flags; a `UserError` becomes one line and exit status 1.
 
-    SIGTERM ends it with status 75, Ctrl-C with 130, each when its blocks are left: what can be
-    resumed is saved by then.
+    SIGTERM exits with status 75 and Ctrl-C with 130, after all context managers have exited, so
+    resumable state has been saved.
 
     Args:
-      main: the binary's work, called without arguments. It imports what takes long, as TensorFlow
-        does: help and errors in flags come at once.
-      goes_on: whether it resumes when it is called again, instead of starting over.
+      main: the binary's work, called without arguments. It contains the slow imports, such as
+        TensorFlow, so that help and flag errors appear at once.
+      resumes: whether running the same command again resumes the work instead of starting over.
     """
 
     def body(argv: Sequence[str]) -> None:
-        # Python's own handler in place of absl's: tqdm knows how to write its lines above a bar.
+        # Python's own handler instead of absl's: tqdm can write its lines above a progress bar.
         python_logging.basicConfig(format="%(asctime)s %(message)s", datefmt="%H:%M:%S", force=True)
         logging.set_verbosity(logging.INFO)
         # TensorFlow logs each collective operation that it traces, several hundred times.
         tensorflow_logger = python_logging.getLogger("tensorflow")
         tensorflow_logger.setLevel(python_logging.WARNING)
-        # Its profiler calls a function that TensorFlow itself calls deprecated.
+        # Its profiler calls a function that TensorFlow has deprecated.
         tensorflow_logger.addFilter(lambda record: "flops_registry" not in record.getMessage())
-        logging.get_absl_logger().addFilter(_is_no_false_alarm)
+        logging.get_absl_logger().addFilter(_is_not_false_alarm)
         binary = os.path.basename(argv[0])
         try:
             with stopped_by_sigterm(), logging_redirect_tqdm():
@@ -87,24 +87,24 @@ def run(main: Callable[[], None], *, goes_on: bool = False) -> None:
         except UserError as error:
             sys.exit(as_called(f"{binary}: {error}"))
         except Stopped as stop:
-            _say_stopped(binary, "SIGTERM", goes_on)
+            _print_stopped(binary, "SIGTERM", resumes)
             sys.exit(stop.code)
         except KeyboardInterrupt:
-            _say_stopped(binary, "Ctrl-C", goes_on)
+            _print_stopped(binary, "Ctrl-C", resumes)
             sys.exit(INTERRUPTED)
 
     app.run(body, flags_parser=parse_flags)
 
 
-def _is_no_false_alarm(record: python_logging.LogRecord) -> bool:
-    """Returns whether a line is none in which TensorFlow reports renamed inputs at an export.
+def _is_not_false_alarm(record: python_logging.LogRecord) -> bool:
+    """Returns False for TensorFlow's warnings about renamed inputs during an export.
 
-    It takes the model's variables for inputs there, each by the name "resource", whatever they and
-    the inputs are called. No input of a signature is renamed.
+    TensorFlow mistakes the model's variables for inputs, all named "resource". No input of a
+    signature is renamed.
     """
     return record.filename != "signature_serialization.py"
 
 
-def _say_stopped(binary: str, what: str, goes_on: bool) -> None:
-    again = "; the same command resumes it" if goes_on else ""
-    print(f"{binary}: stopped by {what}{again}", file=sys.stderr)
+def _print_stopped(binary: str, cause: str, resumes: bool) -> None:
+    again = "; the same command resumes it" if resumes else ""
+    print(f"{binary}: stopped by {cause}{again}", file=sys.stderr)

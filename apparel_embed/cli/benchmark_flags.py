@@ -1,4 +1,4 @@
-"""Flags of benchmarks, and how they end."""
+"""Flags and output of benchmarks."""
 
 from __future__ import annotations
 
@@ -11,25 +11,25 @@ _Config = TypeVar("_Config")
 
 
 class BenchmarkFlags(ConfigFlags[_Config]):
-    """What to measure, and whether figures are printed for programs too.
+    """The benchmark's settings, and whether to print the results as JSON too.
 
     Args:
-      benchmark: the dataclass of what to measure.
+      benchmark: the dataclass of the benchmark's settings.
     """
 
     def __init__(self, benchmark: type[_Config]) -> None:
         super().__init__(benchmark)
         self._json = define("json", False, "print one JSON object on the last line")
 
-    def tell(self, table: str, summary: Any) -> None:
-        """Prints what was measured.
+    def print_results(self, table: str, summary: Any) -> None:
+        """Prints the results.
 
         Args:
-          table: for people.
-          summary: for programs, JSON values; it is then the last line, alone.
+          table: text for people.
+          summary: JSON values for programs, printed on the last line if --json is given.
         """
         print(table)
         if self._json.value:
             print(json.dumps(summary))
         else:
-            print("Nothing was written; --json prints the figures for programs, too")
+            print("Nothing was written; --json also prints the results as JSON")

@@ -1,4 +1,4 @@
-"""Where the binaries and recipes are: beside the package in a clone, inside it in a wheel."""
+"""Locations of the binaries and recipes: next to the package in a clone, inside it in a wheel."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def _folder(name: str) -> Path:
 
 
 def binaries() -> dict[str, Path]:
-    """Returns the path of each binary by its name, in alphabetical order."""
+    """Returns the paths of the binaries, keyed by name in alphabetical order."""
     return {path.stem: path for path in sorted(_folder("tools").glob("[!_]*.py"))}
 
 
@@ -31,8 +31,8 @@ def flag_file(name: str) -> str:
     """Returns the path of a flag file.
 
     Args:
-      name: a path, or where there is no such file the name of a recipe of this package, with or
-        without its folder and ending: `quickstart`, `flags/quickstart.flags`.
+      name: a path or, if no such file exists, the name of a recipe in this package, with or
+        without its folder and extension: `quickstart`, `flags/quickstart.flags`.
     """
     path = Path(name)
     recipe = _folder("flags") / f"{path.stem}.flags"
@@ -41,9 +41,9 @@ def flag_file(name: str) -> str:
 
 
 def as_called(text: str) -> str:
-    """Returns text with the commands in it as they are typed where this package is installed.
+    """Returns `text` with its commands rewritten for the way this package is installed.
 
-    `python tools/evaluate.py` is for a clone; from a wheel it is `apparel_embed evaluate`.
+    In a clone, they stay as in `python tools/evaluate.py`; in a wheel: `apparel_embed evaluate`.
     """
     if not (_PACKAGE / "tools").is_dir():
         return text

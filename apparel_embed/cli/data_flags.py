@@ -1,4 +1,4 @@
-"""Flags of how images are prepared and split."""
+"""Flags for preparing and splitting images."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from apparel_embed.data.verticals import parse_mapping
 
 
 class MapFlag:
-    """Other names for the values of a column.
+    """New names for the values of a column.
 
     Args:
-      column: the column, in the singular.
-      example: entries as they are given.
+      column: the column's name, in the singular.
+      example: example entries for the help text.
     """
 
     def __init__(self, column: str, example: str) -> None:
@@ -24,22 +24,22 @@ class MapFlag:
             f"map_{column}s",
             (),
             f"comma-separated new names of {column}s, each old:new, e.g. {example}; {column}s with "
-            f"the same new name are merged, and old: leaves out the rows of that {column}",
+            f"the same new name are merged, and old: drops the rows with that {column}",
             group=DATA,
         )
 
     @property
     def value(self) -> dict[str, str]:
-        """New names by old ones.
+        """New names, keyed by old names.
 
         Raises:
-          UserError: an entry that is not allowed.
+          UserError: an entry is invalid.
         """
         return parse_mapping(self._entries.value, self._column)
 
 
 def map_verticals_flag() -> MapFlag:
-    """Returns the flag of new names for verticals."""
+    """Returns the flag for new names of verticals."""
     return MapFlag("vertical", "blouses:tops,t-shirts:tops,umbrellas:")
 
 
@@ -49,22 +49,22 @@ def synthetic_flags() -> ConfigFlags[SyntheticConfig]:
 
 
 class PrepareFlags:
-    """How the images of a manifest are prepared.
+    """Flags for preparing the images of a manifest.
 
     Args:
-      photographs: whether they may be prepared whole.
+      photographs: whether to define --photographs, which prepares whole photographs.
     """
 
     def __init__(self, *, photographs: bool = False) -> None:
         without = () if photographs else ("photographs",)
-        # Here it depends on the manifest.
+        # With None, the fraction depends on the manifest.
         self._config = ConfigFlags(
             PrepareConfig, DATA, defaults={"val_fraction": None}, without=without
         )
         self._map_verticals = map_verticals_flag()
 
     def config(self, manifest: Path, output: Path) -> PrepareConfig:
-        """Returns what to prepare."""
+        """Returns the configuration for preparing `manifest` into `output`."""
         whole = self._config.values().get("photographs", False)
         usual = whole and not self._config.is_given("max_side")
         sides = {"max_side": PHOTOGRAPH_SIDE} if usual else {}

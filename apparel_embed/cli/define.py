@@ -1,6 +1,6 @@
-"""Flags: single ones, and those of a configuration, made of what its fields say of themselves.
+"""Defines single flags, and the flags of a configuration from the settings of its fields.
 
-A flag belongs to a group of --help, which absl knows as the module that defines it.
+A flag belongs to a group in --help; for absl, the group is the module that defines the flag.
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ TRAINING = "Training"
 EVALUATION = "Evaluation and report"
 SERVED = "Served model"
 WHERE = "Where it runs"
-SELDOM = "Seldom needed"
-# As --help shows them.
+SELDOM = "Rarely needed"
+# In the order in which --help shows them.
 GROUPS = (
     WHAT,
     "Synthetic garments",
@@ -59,23 +59,23 @@ def define(
     seldom: bool = False,
     group: str = WHAT,
 ) -> flags.FlagHolder[Any]:
-    """Defines a flag of the kind of its default.
+    """Defines a flag whose type is that of its default.
 
-    Tuples are given with commas between their values, or by repeating the flag where there are
+    The values of a tuple are separated by commas, or given by repeating the flag if there are
     `choices`.
 
     Args:
-      name: of the flag.
-      default: its value if it is not given; None for none.
-      what: its help, without the range.
-      low: least value allowed of a number, or of each in a tuple; None for text.
-      high: greatest value allowed; None if there is none.
-      choices: all values allowed, of text.
-      kind: int, float, bool, str or tuple where there is no default; by default as `low`.
-      repeat: whether it is a text that may be given several times.
+      name: the flag's name.
+      default: the value if the flag is not given, or None.
+      what: the help text, without the range.
+      low: smallest valid number, or smallest valid element of a tuple; None for text.
+      high: largest valid value, or None for no limit.
+      choices: all valid values of a text flag.
+      kind: int, float, bool, str or tuple if there is no default; by default the type of `low`.
+      repeat: whether this is a text flag that may be given several times.
       required: whether it must be given.
-      seldom: whether its default is good for nearly all: --help only names it.
-      group: of `GROUPS`.
+      seldom: whether it is rarely needed, so that --help only lists its name.
+      group: one of `GROUPS`.
     """
     if kind is None:
         kind = type(next((one for one in (default, low) if one is not None), ""))
@@ -102,7 +102,7 @@ def define(
         flags.register_validator(
             name,
             lambda values: bool(values) and all(_is_whole(one, low, high) for one in values),
-            f"expected whole numbers from {low} to {high}, with commas between them",
+            f"expected comma-separated whole numbers from {low} to {high}",
         )
     return holder
 
@@ -112,25 +112,25 @@ def _is_whole(text: str, low: float, high: float) -> bool:
 
 
 def define_seed(what: str, *, group: str = WHAT) -> flags.FlagHolder[int]:
-    """Defines --seed, of the same range in all binaries.
+    """Defines --seed, with the same range in all binaries.
 
     Args:
-      what: it is the seed of.
-      group: of `GROUPS`.
+      what: what the seed is for.
+      group: one of `GROUPS`.
     """
     return define("seed", 0, f"seed of {what}", 0, LARGEST_SEED, group=group)
 
 
 class ConfigFlags(Generic[_Config]):
-    """The flags of a configuration: one for each field that says of itself what it is.
+    """The flags of a configuration: one for each field that has a `Setting`.
 
     Args:
       config: the dataclass.
-      group: of `GROUPS`, where the field says no other.
-      defaults: of flags, by the names of fields, where they are not those of the fields.
-      prefix: what names of fields have before them to be those of flags.
-      only: the fields to define flags of; by default all.
-      without: fields to define no flags of.
+      group: one of `GROUPS`, for fields that do not name another.
+      defaults: the flags' defaults by field name, if different from those of the fields.
+      prefix: prepended to the field names to form the flag names.
+      only: the fields to define flags for; by default all.
+      without: fields to define no flags for.
     """
 
     def __init__(
@@ -147,51 +147,51 @@ class ConfigFlags(Generic[_Config]):
         self._flags: dict[str, flags.FlagHolder[Any]] = {}
         self._readers: dict[str, Callable[[Any], Any]] = {}
         for field in dataclasses.fields(cast(Any, config)):
-            said = setting_of(field)
-            if said is None or field.name in without or (only and field.name not in only):
+            setting = setting_of(field)
+            if setting is None or field.name in without or (only and field.name not in only):
                 continue
             value = defaults.get(field.name, field.default)
             self._flags[field.name] = define(
-                said.flag or prefix + field.name,
+                setting.flag or prefix + field.name,
                 str(value) if isinstance(value, Path) else value,
-                said.what,
-                said.low,
-                said.high,
-                choices=said.choices() if callable(said.choices) else said.choices,
-                seldom=said.seldom,
-                group=said.group or group,
+                setting.what,
+                setting.low,
+                setting.high,
+                choices=setting.choices() if callable(setting.choices) else setting.choices,
+                seldom=setting.seldom,
+                group=setting.group or group,
             )
-            self._readers[field.name] = _reader(str(field.type), value, said.low)
+            self._readers[field.name] = _reader(str(field.type), value, setting.low)
 
     def is_given(self, name: str) -> bool:
-        """Returns whether the flag of a field is on the command line."""
+        """Returns whether a field's flag is on the command line."""
         return self._flags[name].present
 
     def flag_of(self, name: str) -> str:
-        """Returns the name of the flag of a field."""
+        """Returns the name of a field's flag."""
         return self._flags[name].name
 
     def values(self) -> dict[str, Any]:
-        """Returns the flags' values, by the names of fields."""
+        """Returns the flags' values, keyed by field name."""
         return {name: self._readers[name](flag.value) for name, flag in self._flags.items()}
 
     def config(self, **others: Any) -> _Config:
         """Returns the configuration.
 
         Args:
-          **others: values of fields without flags, or in place of their flags' ones.
+          **others: values of fields without flags, or overrides of flag values.
         """
         return self._config(**{**self.values(), **others})
 
 
 class VariantFlags(Generic[_Config]):
-    """The flags of a configuration of which variants have fields of their own.
+    """The flags of a configuration whose variants have additional fields.
 
     Args:
-      flag: that names the variant.
+      flag: the name of the flag that selects the variant.
       config: the dataclass.
-      variants: the dataclass of each, `config` or a subclass of it.
-      group: of `GROUPS`.
+      variants: the dataclass of each variant: `config` or a subclass of it.
+      group: one of `GROUPS`.
     """
 
     def __init__(
@@ -212,7 +212,7 @@ class VariantFlags(Generic[_Config]):
         """Returns the configuration of a variant.
 
         Raises:
-          UserError: if a flag of another one is given.
+          UserError: a flag of another variant is given.
         """
         wanted = self._variants[variant]
         for one, own in self._own.items():
@@ -220,14 +220,14 @@ class VariantFlags(Generic[_Config]):
                 if one is not wanted and own.is_given(name):
                     users = (name for name, kind in self._variants.items() if kind is one)
                     raise UserError(
-                        f"--{own.flag_of(name)} with --{self._flag}={variant}: it is for "
-                        f"--{self._flag}={', '.join(users)}"
+                        f"--{own.flag_of(name)} does not apply to --{self._flag}={variant}; it is "
+                        f"for --{self._flag}={', '.join(users)}"
                     )
         return self._own[wanted].config(**self.shared.values())
 
 
 def _reader(annotation: str, default: Any, low: float | None) -> Callable[[Any], Any]:
-    """Returns what makes a field's value of that of its flag."""
+    """Returns the function that converts a flag's value to its field's value."""
     if isinstance(default, tuple):
         return lambda values: tuple(values if low is None else map(int, values))
     if isinstance(default, Path):

@@ -1,4 +1,4 @@
-"""Flags of bulk embedding, and what is made from them."""
+"""Flags of bulk embedding, and the configuration built from them."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from apparel_embed.inference.bulk_sources import SOURCES, SourceConfig
 
 
 class EmbedFlags:
-    """What to embed, by what, where to, and by whom."""
+    """Flags for what to embed, with which model, on which machines, and the output."""
 
     def __init__(self) -> None:
         self._model = define(
@@ -30,7 +30,7 @@ class EmbedFlags:
             required=True,
         )
         self._output = define(
-            "output", None, "directory to make: a path, or gs://, s3:// or hdfs://", required=True
+            "output", None, "directory to write: a path, or gs://, s3:// or hdfs://", required=True
         )
         self._sources = {
             kind: define(kind, None, what)
@@ -38,46 +38,46 @@ class EmbedFlags:
                 ("prepared", "prepared dataset to embed"),
                 (
                     "manifest",
-                    "CSV or Parquet file to embed, with a column image and, if wanted, a box; "
-                    "further columns are kept",
+                    "CSV or Parquet file to embed, with a column image and, optionally, a box; "
+                    "other columns are kept",
                 ),
-                ("images", "directory whose images, in any depth, to embed"),
+                ("images", "directory of images to embed, including subdirectories"),
             )
         }
         self._detect = define(
             "detect",
             False,
-            "embed every garment that is found in an image, a row each, with columns garment_box "
-            "(fractions of width and height of the upright image), garment_score and "
-            "garment_vertical; for a SavedModel with a detector",
+            "write one row per garment that is detected in an image, with columns garment_box "
+            "(fractions of the upright image's width and height), garment_score and "
+            "garment_vertical; requires a SavedModel with a detector",
         )
         self._bulk = ConfigFlags(BulkConfig)
         self._source = ConfigFlags(SourceConfig)
         self._cluster = define(
             "cluster",
             None,
-            "address of a Dask scheduler whose workers embed, e.g. tcp://host:8786; they must see "
-            "images, model and output by the same names. Without it, this process embeds",
+            "address of a Dask scheduler whose workers embed, e.g. tcp://host:8786; images, model "
+            "and output must have the same paths on all workers. By default this process embeds",
             group=WHERE,
         )
         self._image = ConfigFlags(ImageSettings, DATA)
         self._threads = define(
             "threads",
             0,
-            "threads that prepare images, in this process or each worker, 0 for one per core; they "
-            "make no difference to the result",
+            "threads that prepare images, in this process or each worker, 0 for one per core; the "
+            "result does not depend on it",
             0,
             256,
             group=WHERE,
         )
 
     def run(self) -> tuple[str, dict[str, Any]]:
-        """Embeds; returns where to, and the summary.
+        """Embeds; returns the output directory and the summary.
 
         Raises:
-          UserError: a flag, or what it names, is wrong.
+          UserError: a flag, or the file it names, is wrong.
         """
-        # Imported here: --help need not wait for TensorFlow.
+        # Imported here so that --help does not wait for TensorFlow.
         from apparel_embed.serving.local import load_garment_embedder, load_image_embedder
 
         config = self._config()
@@ -87,7 +87,7 @@ class EmbedFlags:
         return config.output, bulk_embed(config, self._run(load))
 
     def plan(self) -> str:
-        """Returns what `run` would do, in words; its errors are that one's."""
+        """Returns a sentence about what `run` would do. Raises the same errors as `run`."""
         config = self._config()
         state, images, left = plan_embedding(config)
         batches = -(-left // config.batch_size)
@@ -107,7 +107,7 @@ class EmbedFlags:
         )
 
     def _as_seen_by_workers(self, location: str) -> str:
-        """Returns a path from the root on: workers start in directories of their own."""
+        """Returns an absolute path if there are workers, which start in other directories."""
         if not self._cluster.value or is_uri(location):
             return location.rstrip("/")
         return os.path.abspath(location)
@@ -116,8 +116,8 @@ class EmbedFlags:
         given = [kind for kind in SOURCES if self._sources[kind].value]
         if len(given) != 1:
             raise UserError(
-                f"{' and '.join(f'--{kind}' for kind in given) or 'nothing'} is given; exactly one "
-                f"of {', '.join(f'--{kind}' for kind in SOURCES)} is needed"
+                f"expected exactly one of {', '.join(f'--{kind}' for kind in SOURCES)}, got "
+                f"{' and '.join(f'--{kind}' for kind in given) or 'none'}"
             )
         sides = {}
         if self._detect.value and not self._image.is_given("max_side"):

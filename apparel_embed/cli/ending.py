@@ -1,4 +1,4 @@
-"""How binaries end: where what they wrote is, and what to run next."""
+"""The last lines that binaries print: where their output is, and what to run next."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ NOTHING_WRITTEN = ("Next", "the same command without --dry_run (nothing was writ
 
 
 def command(program: str, **given: object) -> str:
-    """Returns a command that a shell takes as it is meant, whatever is in paths.
+    """Returns a command line, quoted for the shell.
 
     Args:
-      program: path of a Python program, or name of one that is installed.
+      program: path of a Python program, or name of an installed one.
       **given: values of its flags; those that are None are left out.
     """
     start = f"python {program}" if program.endswith(".py") else program
@@ -30,10 +30,10 @@ def command(program: str, **given: object) -> str:
 
 
 def training_command(manifest: object) -> str:
-    """Returns the command of the README that trains on a manifest, from a pretrained backbone.
+    """Returns the README's command that trains on a manifest from a pretrained backbone.
 
     Args:
-      manifest: its path. Without initial weights some hundred photographs teach a model little.
+      manifest: its path. From random weights, a few hundred photographs teach a model little.
     """
     return command(
         "tools/run_pipeline.py",
@@ -45,40 +45,40 @@ def training_command(manifest: object) -> str:
 
 
 def print_summary(rows: Iterable[tuple[str, object]]) -> None:
-    """Prints names and what they name, one below the other.
+    """Prints rows of names and values, aligned.
 
     Args:
       rows: e.g. `("Report", path)`; the last is usually `("Next", command(...))`. Commands
         that begin with `python`, `tensorboard` or `apparel_embed` are printed so that they run in
-        the reader's shell, once what is in <> is filled in.
+        the user's shell, once the placeholders in <> are filled in.
     """
     rows = list(rows)
     width = max(len(name) for name, _ in rows) + 2
     for name, value in rows:
-        print(f"{name + ':':{width}} {_as_to_type(as_called(str(value)))}")
+        print(f"{name + ':':{width}} {_runnable(as_called(str(value)))}")
 
 
-def _as_to_type(line: str) -> str:
-    """Returns a command with the path of its program, where the shell would take another one."""
+def _runnable(line: str) -> str:
+    """Returns a command with its program's path if the shell would otherwise run another one."""
     program, _, rest = line.partition(" ")
     if program not in ("python", "tensorboard", COMMAND):
         return line
     script, blank, flags = rest.partition(" ")
     beside = Path(sys.argv[0]).parent / Path(script).name
-    # From outside the clone, where the running program is.
+    # Called from outside the clone: look next to the running program.
     if program == "python" and not Path(script).exists() and beside.is_file():
         rest = f"{shlex.quote(str(beside))}{blank}{flags}"
         line = f"{program} {rest}"
-    ours = Path(sys.executable).parent / program
-    if not ours.exists() or shutil.which(program) == str(ours):
+    installed = Path(sys.executable).parent / program
+    if not installed.exists() or shutil.which(program) == str(installed):
         return line
-    with_path = os.path.relpath(ours)
-    path = str(ours) if with_path.startswith("..") else with_path
+    relative = os.path.relpath(installed)
+    path = str(installed) if relative.startswith("..") else relative
     return f"{shlex.quote(path)} {rest}"
 
 
 def training_rows(stage: Stage) -> list[tuple[str, object]]:
-    """Returns what a training ends with, as `print_summary` takes it."""
+    """Returns the rows that `print_summary` prints after a training."""
     score = stage.result["validation_r_at_1"]
     validated = "" if score is None else f", validation R@1 {score:.3f}"
     return [

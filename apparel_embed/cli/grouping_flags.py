@@ -14,10 +14,10 @@ _GROUP = "Groups of verticals"
 
 
 class GroupingFlags:
-    """How verticals are grouped.
+    """Flags for grouping verticals.
 
     Args:
-      default: the strategy if none is named.
+      default: the default strategy.
     """
 
     def __init__(self, default: str = StrategyConfig.name) -> None:
@@ -27,7 +27,7 @@ class GroupingFlags:
         flags.register_multi_flags_validator(
             ["grouping", "groups"],
             lambda values: (values["grouping"] == "given") == bool(values["groups"]),
-            "--groups: needed with --grouping=given, and with no other",
+            "--groups: required with --grouping=given, and only valid with it",
         )
 
     def config(self) -> SearchConfig:

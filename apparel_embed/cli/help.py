@@ -1,4 +1,4 @@
-"""What --help and --helpfull show: the binary's docstring, then its flags in groups."""
+"""Help texts of --help and --helpfull: the binary's docstring, then its flags in groups."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _WIDEST = 100
 
 
 def define_help_flags() -> None:
-    """Puts --help and --helpfull in the place of absl's, which list flags module by module."""
+    """Replaces absl's --help and --helpfull, which list flags by module."""
     for name, short_name, full in (
         ("help", "?", False),
         ("helpshort", None, False),
@@ -28,15 +28,15 @@ def define_help_flags() -> None:
 
 
 class _HelpFlag(flags.BooleanFlag):
-    """Shows help and ends the binary, as absl's own does."""
+    """Shows help and exits, like absl's own flag."""
 
     def __init__(self, name: str, short_name: str | None, full: bool) -> None:
-        what = "explain all flags, those of libraries too" if full else "show the flags, in groups"
+        what = "explain all flags, including libraries'" if full else "show the flags, in groups"
         super().__init__(name, False, what, short_name=short_name, allow_override=True)
         self._full = full
 
     def parse(self, argument: str | bool) -> None:
-        """Shows help if it is asked for."""
+        """Shows help if the flag is set."""
         if not self._parse(argument):
             return
         doc = sys.modules["__main__"].__doc__ or ""
@@ -50,7 +50,7 @@ class _HelpFlag(flags.BooleanFlag):
 
 
 def own_flags() -> dict[str, str]:
-    """Returns the names of the flags that are not those of libraries, each with its group."""
+    """Returns the names of this project's flags, each with its group."""
     modules = flags.FLAGS.flags_by_module_dict()
     return {flag.name: group for group in GROUPS for flag in modules.get(group, ())}
 
@@ -59,9 +59,9 @@ def help_text(doc: str, own: dict[str, str], *, full: bool) -> str:
     """Returns the help of a binary.
 
     Args:
-      doc: docstring of the binary: what it does, and examples.
+      doc: the binary's docstring: what it does, and examples.
       own: names of its flags, each with its group.
-      full: whether to explain the flags that are seldom needed, too.
+      full: whether to explain the rarely needed flags, too.
     """
     lines = [doc.strip()]
     for title in dict.fromkeys(own.values()):
@@ -86,13 +86,13 @@ def _names_of(names: Iterable[str]) -> list[str]:
 
 
 def _explained(flag: flags.Flag) -> Iterator[str]:
-    """Yields lines: the flag with its default, then what it means beside or below it."""
+    """Yields lines: the flag with its default, with the explanation next to or below it."""
     given = f"  --{_with_default(flag)}"
-    # absl says how to repeat a flag in a line of its own, and joins allowed values without spaces.
+    # absl appends a line on how to repeat a flag, and joins the valid values without spaces.
     meaning = flag.help.split(";\n")[0]
     meaning = re.sub(r"^<(\S+)>: ", lambda found: f"{found[1].replace('|', ' | ')}: ", meaning)
     if _is_needed(flag):
-        meaning += " (needed)"
+        meaning += " (required)"
     lines = textwrap.wrap(meaning, _width() - _NAMES_WIDTH - 1, break_long_words=False)
     if len(given) > _NAMES_WIDTH:
         yield given

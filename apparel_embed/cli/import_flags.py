@@ -1,4 +1,4 @@
-"""Flags of imports, and the configuration made from them."""
+"""Flags of imports, and the configuration built from them."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from apparel_embed.data.importers.registry import FORMATS
 from apparel_embed.data.importers.splitting import SplitOptions
 from apparel_embed.data.verticals import parse_pairs
 
-# The layouts that fields of `LayoutOptions` are for.
+# The layouts that each field of `LayoutOptions` applies to.
 _MEANT_FOR = {
     "table": ("table",),
     "vertical": ("folders", "table"),
@@ -25,7 +25,7 @@ _MEANT_FOR = {
 
 
 class ImportFlags:
-    """What to import, and how."""
+    """Flags for what to import, and how."""
 
     def __init__(self) -> None:
         layouts = "; ".join(f"{name}: {layout.layout}" for name, layout in FORMATS.items())
@@ -39,8 +39,8 @@ class ImportFlags:
         self._root = define(
             "root",
             None,
-            "directory that holds the dataset; paths of images are relative to it, also those that "
-            "begin with / and are not absolute paths of files",
+            "directory that contains the dataset; image paths are relative to it, including those "
+            "that begin with / unless a file exists at that absolute path",
             required=True,
         )
         self._output = define("output", None, "manifest to write, .csv or .parquet", required=True)
@@ -51,7 +51,7 @@ class ImportFlags:
             "columns",
             (),
             "comma-separated columns of the manifest and their sources: image:photo_url renames a "
-            "column, item_id:{style}-{colour} joins several, note: leaves one out",
+            "column, item_id:{style}-{colour} joins several, note: drops one",
         )
         self._maps = {
             "verticals": map_verticals_flag(),
@@ -63,7 +63,7 @@ class ImportFlags:
             "missing",
             None,
             "what to do with rows whose image is missing; by default an error"
-            + (f", but skip for {skipping}" if skipping else ""),
+            + (f", except skip for {skipping}" if skipping else ""),
             choices=(ERROR, SKIP),
         )
         self._import = ConfigFlags(ImportConfig)
@@ -75,7 +75,7 @@ class ImportFlags:
         return Path(self._output.value)
 
     def config(self) -> ImportConfig:
-        """Returns what to import.
+        """Returns the configuration of the import.
 
         Raises:
           UserError: flags contradict each other.
@@ -83,7 +83,7 @@ class ImportFlags:
         columns = parse_pairs(
             "columns",
             self._columns.value,
-            allowed="each is name:column, name:template, or name: to leave that column out",
+            allowed="each is name:column, name:template, or name: to drop that column",
             what="column",
         )
         return self._import.config(
@@ -103,9 +103,8 @@ class ImportFlags:
         for name, layouts in _MEANT_FOR.items():
             if self._layout.shared.is_given(name) and layout not in layouts:
                 raise UserError(
-                    f"--{name} is not allowed with --format={layout}; it is for "
-                    f"{', '.join(layouts)}"
+                    f"--{name} does not apply to --format={layout}; it is for {', '.join(layouts)}"
                 )
         if options.vertical is not None and not options.vertical.strip():
-            raise UserError("--vertical= is not allowed; name the vertical of all rows")
+            raise UserError("--vertical is empty; expected the vertical of all rows")
         return options

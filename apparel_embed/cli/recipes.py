@@ -1,4 +1,4 @@
-"""Recipes: defaults of flags that go together, for what a training begins with."""
+"""Recipes: sets of flag defaults, one for each kind of initial weights."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ RECIPES: dict[str, dict[str, object]] = {
         "student_batch_size": 32,
     },
 }
-"""By name, the flags whose defaults differ. Flags given on the command line win."""
+"""The flag defaults that each recipe changes. Flags given on the command line win."""
 
 
 def define_recipe() -> None:
@@ -40,18 +40,18 @@ def define_recipe() -> None:
     define(
         _RECIPE,
         AUTO,
-        "defaults of flags that go together: scratch, for --init_weights=none; pretrained, for a "
-        "backbone that was trained on other images; auto, what fits --init_weights. Flags given "
-        "on the command line win",
+        "set of flag defaults: scratch, for --init_weights=none; pretrained, for a backbone that "
+        "was trained on other images; auto, the one that fits --init_weights. Flags given on the "
+        "command line win",
         choices=(AUTO, *RECIPES),
         group=MODEL,
     )
 
 
 def apply_recipe() -> None:
-    """Sets the flags of the recipe that are not given; does nothing in binaries without --recipe.
+    """Sets the recipe's flags that are not given; does nothing in binaries without --recipe.
 
-    A binary knows only some of the flags. What is set is logged.
+    Flags that the binary does not have are skipped. The values set are logged.
     """
     values: Any = flags.FLAGS
     if _RECIPE not in values:

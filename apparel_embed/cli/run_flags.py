@@ -20,7 +20,7 @@ class RunFlag:
     """The run directory.
 
     Args:
-      optional: what is done without one, if it may be missing.
+      optional: help text on what happens without the flag; "" makes the flag required.
     """
 
     def __init__(self, optional: str = "") -> None:
@@ -33,18 +33,18 @@ class RunFlag:
 
     @property
     def given(self) -> bool:
-        """Whether there is one."""
+        """Whether the flag is given."""
         return bool(self._run_dir.value)
 
     @property
     def run_dir(self) -> Path:
         """Directory of the run."""
-        # Asked for only where it is required or given.
+        # Only read if the flag is required or given.
         return Path(cast(str, self._run_dir.value))
 
     @property
     def again(self) -> dict[str, object]:
-        """What the next binary is to be given so that it works on the same run."""
+        """Flag values with which the next binary works on the same run."""
         return {"run_dir": self.run_dir}
 
 
@@ -62,7 +62,7 @@ class RunFlags(RunFlag):
 
     @property
     def again(self) -> dict[str, object]:
-        """What the next binary is to be given so that it works on the same run and dataset."""
+        """Flag values with which the next binary works on the same run and dataset."""
         return {**super().again, "prepared": self._prepared.value or None}
 
     def run(self) -> Run:
@@ -70,12 +70,12 @@ class RunFlags(RunFlag):
         return Run(self.run_dir, PreparedDataset.open(self.prepared))
 
     def stage(self, name: str) -> Stage | None:
-        """Opens a finished stage; None for the name "none"."""
+        """Opens a finished stage; returns None for the name "none"."""
         return None if name == "none" else open_stage(self.run_dir / name)
 
 
 class StageRunFlags(RunFlags):
-    """A run that a stage is made in, or with --dry_run only planned."""
+    """A run in which a stage is run, or only planned with --dry_run."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -84,11 +84,11 @@ class StageRunFlags(RunFlags):
 
     @property
     def is_dry(self) -> bool:
-        """Whether nothing is to be done."""
+        """Whether this is a dry run."""
         return self._dry_run.value
 
     def run(self) -> Run:
-        """Opens the run; its stages are made for real, or not at all."""
+        """Opens the run; in a dry run, its stages are only planned."""
         run = super().run()
         if not self.is_dry:
             return run
@@ -103,45 +103,45 @@ class StageRunFlags(RunFlags):
 
 
 class SpecialistsFlag:
-    """The specialists that are the student's teachers, and that evaluation speaks of."""
+    """The specialists that teach the student and are evaluated."""
 
     def __init__(self) -> None:
         self._specialists = define(
             "specialists",
             (),
-            "comma-separated stages of specialists that together know every vertical once; by "
-            f"default those of the groups in the run's {GROUPING}-* stage, if there is one, else "
-            f"all finished {SPECIALIST}-* stages",
+            "comma-separated specialist stages that together cover each vertical exactly once; by "
+            f"default those of the groups in the run's {GROUPING}-* stage, if any, else all "
+            f"finished {SPECIALIST}-* stages",
         )
 
     def stages(self, run: RunFlags) -> Sequence[Stage]:
         """Opens the stages.
 
         Raises:
-          UserError: if one is missing or there is none.
+          UserError: a stage is missing, or the run has no specialists.
         """
         names = self._specialists.value or _names_by_groups(run.run_dir)
         names = names or _finished(run.run_dir, SPECIALIST)
         if not names:
             raise UserError(
-                f"{run.run_dir}: has no finished {SPECIALIST}-* stage; train one with "
+                f"{run.run_dir}: no finished {SPECIALIST}-* stage; train one with "
                 "tools/train_specialist.py"
             )
         return [open_stage(run.run_dir / name) for name in names]
 
 
 def _finished(run_dir: Path, kind: str) -> list[str]:
-    """Returns the finished stages of a kind of which a run may have several."""
+    """Returns the names of the run's finished stages of a kind."""
     return sorted(path.name for path in run_dir.glob(f"{kind}-*") if path.suffix != ".partial")
 
 
 def _names_by_groups(run_dir: Path) -> list[str]:
-    """Returns the stages of the groups' specialists, or none if no groups were made."""
+    """Returns the names of the groups' specialist stages; empty if the run has no grouping."""
     groupings = _finished(run_dir, GROUPING)
     if len(groupings) > 1:
         raise UserError(
-            f"{run_dir}: has several groupings ({', '.join(groupings)}); name the specialists to "
-            "use with --specialists"
+            f"{run_dir}: several groupings ({', '.join(groupings)}); name the specialists to use "
+            "with --specialists"
         )
     return [
         specialist_name(group)

@@ -1,4 +1,4 @@
-"""Flags of the index, of the search service and of what it allows."""
+"""Flags of the index, and of the search service and its limits."""
 
 from __future__ import annotations
 
@@ -26,27 +26,27 @@ class SearchRunFlags(RunFlags):
             "saved_model",
             None,
             "directory of one version of the SavedModel; by default the newest in "
-            f"<run_dir>/{SAVED_MODEL} for a new index, and for a search the one that the index was "
-            "made with",
+            f"<run_dir>/{SAVED_MODEL} for a new index, and the one that the index was built with "
+            "for a search",
         )
         self._index_uri = define(
             "index_uri",
             None,
-            "file of the index, or address of a Milvus server such as http://localhost:19530; by "
-            "default <run_dir>/index.db",
+            "index file, or address of a Milvus server such as http://localhost:19530; by default "
+            "<run_dir>/index.db",
         )
         self._access = ConfigFlags(IndexAccess, "Index", prefix="index_")
         self._password_file = define(
             "index_password_file",
             None,
-            "file that holds the user's password, or without --index_user an API key; by default "
-            f"it is taken from ${_SECRET}",
+            "file with the user's password or, without --index_user, an API key; by default "
+            f"${_SECRET} is used",
             group="Index",
         )
 
     @property
     def again(self) -> dict[str, object]:
-        """What the next binary is to be given so that it searches the same."""
+        """Flag values with which the next binary searches the same index."""
         named = {
             "saved_model": self._saved_model.value,
             "index_uri": self._index_uri.value,
@@ -62,21 +62,21 @@ class SearchRunFlags(RunFlags):
 
     @property
     def named_model(self) -> Path | None:
-        """The version that was named; None if none was."""
+        """Directory of the version that --saved_model names, or None."""
         return Path(self._saved_model.value) if self._saved_model.value else None
 
     def newest_model(self) -> Path:
-        """Returns the directory of the version that was named, or else of the newest.
+        """Returns the directory of the version that --saved_model names, or of the newest one.
 
         Raises:
-          UserError: if the run has none.
+          UserError: the run has no SavedModel.
         """
         if self.named_model:
             return self.named_model
         versions = saved_model_versions(self.versions)
         if not versions:
             raise UserError(
-                f"{self.versions}: no SavedModel; make one with tools/export_saved_model.py"
+                f"{self.versions}: no SavedModel; export one with tools/export_saved_model.py"
             )
         return versions[-1]
 
@@ -86,41 +86,41 @@ class SearchRunFlags(RunFlags):
         return self._index_uri.value or str(self.run_dir / "index.db")
 
     def index(self) -> AbstractContextManager[VectorIndex]:
-        """Opens the index; makes an empty one where there is none."""
-        return open_index(self.index_uri, self._who())
+        """Opens the index, or creates an empty one if none exists."""
+        return open_index(self.index_uri, self._access_config())
 
     def filled_index(self, *, to_write: bool = False) -> AbstractContextManager[VectorIndex]:
-        """Opens the index to search in it, and only on demand to change it.
+        """Opens the existing index, read-only unless `to_write`.
 
         Raises:
-          UserError: if there is none.
+          UserError: the index does not exist.
         """
         if self._is_missing():
-            raise UserError(f"{self.index_uri}: no index; tools/build_index.py makes one")
+            raise UserError(f"{self.index_uri}: no index; build one with tools/build_index.py")
         return self.index() if to_write else self._reading()
 
-    def index_if_there(self) -> AbstractContextManager[VectorIndex | None]:
-        """Opens the index to read it, without making a file where there is none."""
+    def index_if_exists(self) -> AbstractContextManager[VectorIndex | None]:
+        """Opens the index read-only; yields None if its file does not exist."""
         return contextlib.nullcontext() if self._is_missing() else self._reading()
 
     def _reading(self) -> AbstractContextManager[VectorIndex]:
-        return open_index(self.index_uri, self._who(), to_read=True)
+        return open_index(self.index_uri, self._access_config(), to_read=True)
 
-    def _who(self) -> IndexAccess:
+    def _access_config(self) -> IndexAccess:
         file = self._password_file.value
         secret = read_key(file, "index_password_file") if file else os.environ.get(_SECRET, "")
         return self._access.config(secret=secret)
 
     def _is_missing(self) -> bool:
-        """Returns whether the index is a file that is not there; of servers that is not known."""
+        """Returns whether the index is a file that does not exist. Servers are not checked."""
         return "://" not in self.index_uri and not Path(self.index_uri).exists()
 
 
 class SourceFlags:
-    """What is searched with and in.
+    """Flags for the model and the images of a search.
 
     Args:
-      run: names the run.
+      run: flags that name the run.
     """
 
     def __init__(self, run: SearchRunFlags) -> None:
@@ -128,10 +128,10 @@ class SourceFlags:
         self._sources = ConfigFlags(SearchSources)
 
     def sources(self, index: VectorIndex) -> SearchSources:
-        """Returns what is searched with and in.
+        """Returns the model and the images to search with.
 
         Args:
-          index: its version shows which model of the run is the right one.
+          index: its version determines which of the run's models to use.
         """
         from apparel_embed.search.matching import answering_model  # Imports TensorFlow.
 
@@ -142,27 +142,27 @@ class SourceFlags:
 
 
 class LimitFlags:
-    """What the service allows."""
+    """Flags for the limits of the service."""
 
     def __init__(self) -> None:
         group = "Limits of the service"
         self._max_mb = define(
-            "max_upload_mb", Limits.max_bytes / 1e6, "of an upload, in MB", 0.01, 1e3, group=group
+            "max_upload_mb", Limits.max_bytes / 1e6, "largest upload, in MB", 0.01, 1e3, group=group
         )
         self._limits = ConfigFlags(Limits, group)
         self._api_key_file = define(
             "api_key_file",
             None,
-            "file of a key that every request must send in the header X-API-Key; by default none "
-            "is needed",
+            "file with a key that every request must send in the header X-API-Key; by default no "
+            "key is needed",
             group=group,
         )
 
     def limits(self) -> Limits:
-        """Returns what the service allows.
+        """Returns the limits of the service.
 
         Raises:
-          UserError: if the key's file cannot be read or is empty.
+          UserError: the key file cannot be read or is empty.
         """
         return self._limits.config(
             max_bytes=int(self._max_mb.value * 1e6),
@@ -171,17 +171,17 @@ class LimitFlags:
 
 
 def read_key(path: str | None, flag: str) -> str:
-    """Returns the key in a file; "" without a file.
+    """Returns the key in a file, or "" without a file.
 
     Raises:
-      UserError: if it cannot be read, or has no key.
+      UserError: the file cannot be read or is empty.
     """
     if not path:
         return ""
     try:
         key = Path(path).read_text("ascii").strip()
     except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"--{flag}={path}: cannot be read as ASCII text: {error}") from error
+        raise UserError(f"--{flag}={path}: could not read ASCII text: {error}") from error
     if not key:
-        raise UserError(f"--{flag}={path}: is empty; a key is needed")
+        raise UserError(f"--{flag}={path}: expected a key, got an empty file")
     return key

@@ -1,4 +1,4 @@
-"""Flags that several binaries have."""
+"""Flags that several binaries share."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from apparel_embed.common.cores import usable_cores
 
 
 class ProcessesFlag:
-    """How many processes work on images."""
+    """Flag for the number of processes that work on images."""
 
     def __init__(self) -> None:
         self._processes = define(
@@ -28,7 +28,7 @@ class ProcessesFlag:
 
 
 def dry_run_flag() -> flags.FlagHolder[bool]:
-    """Returns the flag that says whether only to report what would be done."""
+    """Defines --dry_run, which only reports what would be done."""
     return define(
         "dry_run",
         False,

@@ -1,4 +1,4 @@
-"""Flags of the student's targets, and of where trainings start."""
+"""Flags of the student's targets, and of the models that trainings start from."""
 
 from __future__ import annotations
 
@@ -15,32 +15,32 @@ from apparel_embed.store.names import COMBINED_START
 from apparel_embed.store.record import Stage, open_stage
 
 _STARTS = {
-    "specialist": "specialists start, and which they keep where they gain nothing on split val: "
+    "specialist": "specialists start, and which they keep if they do not improve on split val: "
     "combined, that of this run; none, that of --init_from, or --init_weights; auto, combined "
-    "where there is no --init_from, else none",
+    "without --init_from, else none",
     "student": "the student starts: combined, that of this run; none, the student of --init_from, "
     "or --init_weights; auto, that of --init_from, else the student of the run that --align_to "
-    "names if it is built alike, else combined",
+    "names if it has the same architecture, else combined",
 }
 
 
 class TargetFlags:
-    """Onto what targets are aligned, how they are made, and of which images."""
+    """Flags for the targets' alignment, construction and images."""
 
     def __init__(self) -> None:
-        said = "; ".join(f"{name}, {what}" for name, what in REFERENCES.items())
+        references = "; ".join(f"{name}, {what}" for name, what in REFERENCES.items())
         self._align_to = define(
             "align_to",
             next(iter(REFERENCES)),
-            f"space onto which those of teachers are rotated for the student: {said}; or the "
-            "directory of an earlier run, whose student then teaches its verticals, too, so that "
-            "queries of the new one can be searched among its embeddings",
+            f"embedding space onto which the teachers' are rotated: {references}; or the directory "
+            "of an earlier run, whose student then also teaches its verticals. The new student's "
+            "queries can then be searched among the earlier student's embeddings",
             seldom=True,
         )
         flags.register_validator(
             "align_to",
             lambda value: value in REFERENCES or Path(value).is_dir(),
-            f"expected {'|'.join(REFERENCES)}, or the directory of a finished run",
+            f"expected {'|'.join(REFERENCES)} or the directory of a finished run",
         )
         self._targets = ConfigFlags(TargetsConfig)
 
@@ -54,13 +54,13 @@ class TargetFlags:
 
         Args:
           dim: length of the student's embedding.
-          seed: of the bootstrap that teachers are chosen by.
+          seed: seed of the bootstrap that selects teachers.
         """
         return self._targets.config(dim=dim, seed=seed)
 
 
 class StartFlag:
-    """The model from whose weights a training starts.
+    """The model whose weights a training starts from.
 
     Args:
       who: "specialist" or "student".
@@ -77,24 +77,24 @@ class StartFlag:
         )
 
     def from_combined(self, init_from: Path | None) -> bool:
-        """Returns whether it is the combined model.
+        """Returns whether the training starts from the combined model.
 
         Args:
           init_from: directory of an earlier run whose models trainings start from, or None.
         """
-        return not init_from if self.asked is None else self.asked
+        return not init_from if self.requested is None else self.requested
 
     @property
-    def asked(self) -> bool | None:
-        """Whether the flag names it; None if that follows from other flags."""
+    def requested(self) -> bool | None:
+        """Whether the flag names the combined model; None if other flags decide."""
         start = self._start.value
         return None if start == "auto" else start == "combined"
 
     def stage(self, run: RunFlags, init_from: Path | None) -> Stage | None:
-        """Opens the stage of the combined model; None if it is not that model.
+        """Opens the combined model's stage; returns None if the training does not start from it.
 
         Raises:
-          UserError: if it is not there, with what to do.
+          UserError: the stage is missing. The message contains the remedy.
         """
         if not self.from_combined(init_from):
             return None
@@ -103,5 +103,5 @@ class StartFlag:
         except UserError as error:
             raise UserError(
                 f"{error}; train it first (tools/train_specialist.py --verticals=all "
-                f"--stage={COMBINED_START}), or start elsewhere (--{self._who}_start=none)"
+                f"--stage={COMBINED_START}), or start from other weights (--{self._who}_start=none)"
             ) from error

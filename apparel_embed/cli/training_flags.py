@@ -1,7 +1,7 @@
-"""Flags of models and trainings, and the configurations made from them.
+"""Flags of models and trainings, and the configurations built from them.
 
-A binary makes the groups it needs at module level, which defines their flags, and asks them for
-configurations after parsing.
+A binary creates the groups it needs at module level, which defines their flags, and gets the
+configurations from them after parsing.
 """
 
 from __future__ import annotations
@@ -49,13 +49,13 @@ from apparel_embed.training.settings import (
 
 _TRAIN_BACKBONE: dict[str, bool | None] = {"yes": True, "no": False, "auto": None}
 
-# What specialists and student have each of their own.
+# Settings that specialists and student have separately.
 _SCHEDULE = ("learning_rate", "frozen_steps")
 _MOMENTUM = "batch_norm_momentum"
 
 
 def init_weights_flag() -> flags.FlagHolder[str]:
-    """Returns the flag of the backbone's initial weights: none, a path or the name of a preset."""
+    """Defines --init_weights, the backbone's initial weights: none, a path or a preset's name."""
     presets = [preset for entry in BACKBONES.values() for preset in entry.presets]
     return define(
         "init_weights",
@@ -71,31 +71,31 @@ def _init_from_flag() -> flags.FlagHolder[str]:
         "init_from",
         None,
         "directory of a finished run, with the same --backbone, --pooling and --embedding_dim, "
-        "from whose models trainings start: student from student, combined model from combined "
+        "whose models trainings start from: student from student, combined model from combined "
         "model, specialists from those of the same verticals or the combined model",
         group=MODEL,
     )
 
 
 class EmbeddingFlags:
-    """How a binary embeds images."""
+    """Flags for embedding images."""
 
     def __init__(self) -> None:
         self._config = ConfigFlags(EmbeddingConfig, WHERE)
 
     def start(self) -> None:
-        """Lets images be embedded so from now on."""
+        """Applies these settings to all images embedded from now on."""
         from apparel_embed.inference.image_store import embed_by  # Imports TensorFlow.
 
         embed_by(self._config.config())
 
 
 class TrainingFlags:
-    """What trainings share, models included.
+    """Flags that all trainings share, including those of models.
 
     Args:
-      of_embeddings: whether specialists or student are trained; a detector alone has neither an
-        embedding model nor its augmentation.
+      of_embeddings: whether specialists or a student are trained. A binary that trains only a
+        detector has no flags for an embedding model or its augmentation.
     """
 
     def __init__(self, of_embeddings: bool = True) -> None:
@@ -111,7 +111,7 @@ class TrainingFlags:
             "train_backbone",
             "yes",
             "whether the backbone is trained, too: yes; no, which keeps its initial weights and "
-            f"its batch norms' statistics; auto, yes from {FEW_IMAGES:,} training images on",
+            f"batch norm statistics; auto, yes with {FEW_IMAGES:,} training images or more",
             choices=_TRAIN_BACKBONE,
             seldom=True,
         )
@@ -125,8 +125,8 @@ class TrainingFlags:
             SpecialistConfig.strategy,
             "one: the default device; mirrored: all GPUs, each with its part of the batch; "
             "multi_worker: the devices of all processes that TF_CONFIG names "
-            "(tools/launch_local.py); tpu: the TPU that TPU_NAME names; auto: multi_worker where "
-            "TF_CONFIG names more than one process, else mirrored where there is more than one GPU",
+            "(tools/launch_local.py); tpu: the TPU that TPU_NAME names; auto: multi_worker if "
+            "TF_CONFIG names more than one process, else mirrored if there is more than one GPU",
             choices=STRATEGIES,
             group=WHERE,
         )
@@ -134,8 +134,8 @@ class TrainingFlags:
         self._deterministic = define(
             "deterministic",
             None,
-            "only use operations that give the same bits every time; on a GPU some are slow; by "
-            "default where there are only CPUs",
+            "only use operations with bit-identical results in every run, some of them slow on a "
+            "GPU; by default on machines without GPUs",
             kind=bool,
             seldom=True,
         )
@@ -143,20 +143,20 @@ class TrainingFlags:
             "profile_steps",
             None,
             "steps of every training to profile for TensorBoard, first:end, such as 10:20 (counted "
-            "from 0, without the end)",
+            "from 0, excluding the end)",
             seldom=True,
         )
         flags.register_validator(
             "profile_steps",
             lambda value: value is None or _parse_steps(value) is not None,
-            "expected two whole numbers with a colon, the second the greater one, as in 10:20",
+            "expected first:end, two whole numbers with first < end, such as 10:20",
         )
 
     def start(self) -> None:
-        """Meets the other processes, if there are some: to be called before anything else.
+        """Connects to the other processes, if any. Must be called before anything else.
 
         Raises:
-          UserError: if the strategy cannot be had here.
+          UserError: the strategy is not available on this machine.
         """
         from apparel_embed.training.strategy import make_strategy  # Imports TensorFlow.
 
@@ -166,7 +166,7 @@ class TrainingFlags:
 
     @property
     def seed(self) -> int:
-        """Seed of everything random in training."""
+        """Seed of all randomness in training."""
         return self._optimization.values()["seed"]
 
     @property
@@ -176,12 +176,12 @@ class TrainingFlags:
 
     @property
     def init_from(self) -> Path | None:
-        """Directory of an earlier run to start from, if there is one."""
+        """Directory of an earlier run to start from, or None."""
         given = self._init_from.value if self._init_from is not None else None
         return Path(given) if given else None
 
     def values(self, schedule: _ScheduleFlags) -> dict[str, Any]:
-        """Returns what both configurations have, by the names of their fields."""
+        """Returns the values of the fields that both configurations share, keyed by field name."""
         return {
             "model": self._model.config(),
             "init_weights": self._init_weights.value,
@@ -208,7 +208,7 @@ def _parse_steps(text: str | None) -> tuple[int, int] | None:
 
 
 class _ScheduleFlags:
-    """Steps and learning rate, which specialists and student have each of their own."""
+    """Steps and learning rate, which specialists and student have separately."""
 
     def __init__(
         self,
@@ -232,7 +232,7 @@ class _ScheduleFlags:
 
 
 class SpecialistFlags:
-    """How specialists, and the combined model, are trained."""
+    """Flags for training specialists and the combined model."""
 
     def __init__(self, training: TrainingFlags) -> None:
         self._training = training
@@ -240,7 +240,7 @@ class SpecialistFlags:
             "specialist",
             SpecialistConfig.optimization,
             "training steps of a specialist for each of its verticals: a group of two trains for "
-            "twice as many",
+            "twice as many steps",
             1,
         )
         self._config = ConfigFlags(SpecialistConfig, TRAINING)
@@ -249,7 +249,7 @@ class SpecialistFlags:
         flags.register_multi_flags_validator(
             ["margin", "distance"],
             lambda values: is_margin(values["margin"], values["distance"]),
-            f"--margin: expected above 0, to {ALLOWED_MARGINS}",
+            f"--margin: expected a value above 0, up to {ALLOWED_MARGINS}",
         )
 
     def config(self) -> SpecialistConfig:
@@ -259,14 +259,14 @@ class SpecialistFlags:
 
 
 class StudentFlags:
-    """How the student is trained."""
+    """Flags for training the student."""
 
     def __init__(self, training: TrainingFlags) -> None:
         self._training = training
         self._schedule = _ScheduleFlags(
             "student",
             StudentConfig.optimization,
-            f"training steps of the student; 0 for {STUDENT_EPOCHS} passes over its images, "
+            f"training steps of the student; 0 for {STUDENT_EPOCHS} epochs, limited to "
             f"{LEAST_STUDENT_STEPS:,} to {MOST_STUDENT_STEPS:,} steps",
             0,
         )
@@ -278,7 +278,7 @@ class StudentFlags:
 
 
 class DetectorFlags:
-    """How the detector is trained."""
+    """Flags for training the detector."""
 
     def __init__(self, training: TrainingFlags) -> None:
         self._training = training
@@ -295,13 +295,13 @@ class DetectorFlags:
     def config(self) -> DetectorTraining:
         """Returns the configuration of the detector's training."""
         values = self._training.values(self._schedule)
-        its = values.pop("model")
-        model = self._model.config(**{_MOMENTUM: its.batch_norm_momentum})
+        embedder = values.pop("model")
+        model = self._model.config(**{_MOMENTUM: embedder.batch_norm_momentum})
         del values["init_from"]
-        # Photographs are varied in ways of their own: boxes do not turn.
+        # Photographs have their own augmentation: boxes cannot be rotated.
         augment = DetectorTraining.input.augment
         values["input"] = dataclasses.replace(values["input"], augment=augment)
-        if self._training.of_embeddings and model.backbone != its.backbone:
-            # They are weights of the embedding model's backbone.
+        if self._training.of_embeddings and model.backbone != embedder.backbone:
+            # --init_weights are those of the embedding model's backbone.
             values["init_weights"] = "none"
         return self._config.config(model=model, **values)

@@ -1,1 +1,1 @@
-"""A whole run: its stages in order, its plan, and comparisons with other runs."""
+"""Runs: their stages in order, dry-run plans, and comparisons of several runs."""

@@ -1,4 +1,4 @@
-"""Whether runs may be taken together: made alike, and either of the same images or of others."""
+"""Checks that runs can be compared: equal settings, and the same or disjoint datasets."""
 
 from __future__ import annotations
 
@@ -23,17 +23,17 @@ _IMAGES_COMPARED = 64
 
 
 def check_settings(run_dirs: Sequence[Path], evaluations: Sequence[Stage]) -> None:
-    """Checks that the evaluated models were made alike but for seeds and groups of verticals.
+    """Checks that the evaluated models differ only in seeds and groups of verticals.
 
-    Settings are those of all stages that an evaluation was made from. A search may find other
-    groups in each run: only stages that two runs both have are compared.
+    The settings are those of all stages that an evaluation depends on. A search may find different
+    groups in each run, so only stages that both runs have are compared.
 
     Args:
       run_dirs: directories of runs.
-      evaluations: the evaluation of each.
+      evaluations: the evaluation stage of each run.
 
     Raises:
-      UserError: two runs in which a setting of a stage differs.
+      UserError: a setting of a stage differs between two runs.
     """
     of_runs = [
         {name: _settings(stage) for name, stage in {one.name: one, **_stages_behind(one)}.items()}
@@ -42,7 +42,7 @@ def check_settings(run_dirs: Sequence[Path], evaluations: Sequence[Stage]) -> No
     for (run, ours), (other, theirs) in itertools.combinations(zip(run_dirs, of_runs), 2):
         for stage in (name for name in ours if name in theirs):
             for setting in sorted({*ours[stage], *theirs[stage]}):
-                values = [one[stage].get(setting, "nothing") for one in (ours, theirs)]
+                values = [one[stage].get(setting, "(not set)") for one in (ours, theirs)]
                 if values[0] != values[1]:
                     raise UserError(
                         f"--runs: stage {stage} was made with {setting}={values[0]} in {run}, but "
@@ -52,38 +52,38 @@ def check_settings(run_dirs: Sequence[Path], evaluations: Sequence[Stage]) -> No
 
 
 def check_verticals(run_dirs: Sequence[Path], outcomes: Sequence[Outcomes]) -> None:
-    """Checks that queries were answered in the same verticals in all runs.
+    """Checks that all runs have queries with a match in the same verticals.
 
     Args:
       run_dirs: directories of runs.
-      outcomes: of one model in each of them.
+      outcomes: outcomes of one model in each run.
 
     Raises:
-      UserError: two runs with an answer in different verticals.
+      UserError: the verticals of two runs differ.
     """
     answered = [sorted(one.answered()) for one in outcomes]
     for run, verticals in zip(run_dirs, answered):
         if verticals != answered[0]:
             raise UserError(
-                f"--runs: {run_dirs[0]} has answers in the verticals {', '.join(answered[0])}, but "
-                f"{run} in {', '.join(verticals)}; expected datasets of the same verticals, as "
-                "they else do not weigh the same"
+                f"--runs: {run_dirs[0]} has queries with a match in the verticals "
+                f"{', '.join(answered[0])}, but {run} in {', '.join(verticals)}; expected datasets "
+                "with the same verticals, so that they have equal weight"
             )
 
 
 def check_images(run_dirs: Sequence[Path], datasets: Sequence[PreparedDataset], split: str) -> None:
-    """Checks that different datasets have no image of the evaluated split in common.
+    """Checks that different datasets share no image of the evaluated split.
 
-    Names alone are not enough: garments drawn with another seed have the same manifest. Of images
-    whose name and item are in both datasets, some are read and compared.
+    Names alone are not enough: garments drawn with another seed have the same manifest. A sample of
+    the images whose name and item are in both datasets is read and compared.
 
     Args:
       run_dirs: directories of runs.
-      datasets: the dataset of each.
-      split: that was evaluated.
+      datasets: the dataset of each run.
+      split: the split that was evaluated.
 
     Raises:
-      UserError: two runs whose datasets differ, but share images.
+      UserError: the datasets of two runs differ but share images.
     """
     distinct: dict[str, tuple[Path, PreparedDataset]] = {}
     for run, one in zip(run_dirs, datasets):
@@ -91,7 +91,7 @@ def check_images(run_dirs: Sequence[Path], datasets: Sequence[PreparedDataset], 
     for (run, ours), (other, theirs) in itertools.combinations(distinct.values(), 2):
         names, other_names = (_records_by_name(one, split) for one in (ours, theirs))
         shared = sorted(names.keys() & other_names.keys())
-        # So many at most, spread over all.
+        # At most _IMAGES_COMPARED, spread evenly over all shared images.
         some = shared[:: -(-len(shared) // _IMAGES_COMPARED) or 1]
         images = ours.read_images([names[name] for name in some])
         other_images = theirs.read_images([other_names[name] for name in some])
@@ -99,16 +99,16 @@ def check_images(run_dirs: Sequence[Path], datasets: Sequence[PreparedDataset], 
             if content == other_content:
                 raise UserError(
                     f"--runs: {run} and {other} were evaluated on different datasets that share "
-                    f"images of split {split}, such as {name}; expected datasets without "
-                    "images in common, or one for all: evaluate both on one prepared dataset and "
-                    "name it with --prepared"
+                    f"images of split {split}, such as {name}; expected disjoint datasets or the "
+                    "same one: evaluate both on one prepared dataset and name it with --prepared"
                 )
 
 
 def _stages_behind(stage: Stage) -> dict[str, Stage]:
-    """Returns the stages that a stage was made from, and those behind them, by name.
+    """Returns the stages that a stage depends on, directly or indirectly, by name.
 
-    Names of stages of an earlier run, from whose models trainings started, begin with `INIT_FROM`.
+    The names of an earlier run's stages, whose models trainings started from, begin with
+    `INIT_FROM`.
     """
     behind = {}
     for name, fingerprint in stage.inputs.items():
@@ -123,7 +123,7 @@ def _stages_behind(stage: Stage) -> dict[str, Stage]:
                 behind.update({prefix + key: value for key, value in one.items()})
         else:
             logging.warning(
-                "%s: not there as %s was made from it; its settings are not compared",
+                "%s: missing or changed since %s was made from it; its settings are not compared",
                 directory,
                 stage.directory,
             )
@@ -131,7 +131,7 @@ def _stages_behind(stage: Stage) -> dict[str, Stage]:
 
 
 def _settings(stage: Stage) -> dict[str, Any]:
-    """Returns what a stage was made with but for seeds, and for what depends on groups."""
+    """Returns the settings of a stage, except seeds and those that depend on the groups."""
     settings = {
         name: value
         for name, value in flat_settings(stage.flags).items()
@@ -140,13 +140,13 @@ def _settings(stage: Stage) -> dict[str, Any]:
     if _INIT_WEIGHTS in stage.inputs:
         settings[_INIT_WEIGHTS] = stage.inputs[_INIT_WEIGHTS]
     if stage.name == COMBINED:
-        # As many as all other trainings have: those of groups, too.
+        # The sum over all other trainings, including those of groups.
         settings.pop("optimization.steps", None)
     return settings
 
 
 def _records_by_name(dataset: PreparedDataset, split: str) -> dict[tuple[str, str], int]:
-    """Returns the record of each image of a split by its image and item."""
+    """Returns the record numbers of a split's images, keyed by image name and item."""
     records = dataset.select(split=split)
     images, items = (dataset.column(name)[records] for name in ("image", "item_id"))
     return dict(zip(zip(images, items), records.tolist()))

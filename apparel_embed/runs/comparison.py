@@ -1,4 +1,4 @@
-"""The evaluations of several runs together: read from their directories, compared, written."""
+"""Compares the evaluations of several runs and writes the comparison."""
 
 from __future__ import annotations
 
@@ -32,22 +32,22 @@ def compare_runs(
 ) -> dict[str, Any]:
     """Returns the content of `comparison.json`.
 
-    Models that every run has evaluated are compared; the others are named in the log.
+    Models that every run has evaluated are compared; the others are logged.
 
     Args:
       run_dirs: directories of runs, at least two, each with a finished `evaluation` stage.
-      prepared: the prepared dataset of all runs; None: each has its own, `<run>/prepared`.
-      seed: of the bootstrap.
+      prepared: the prepared dataset of all runs, or None for each run's own `<run>/prepared`.
+      seed: seed of the bootstrap.
 
     Returns:
-      `schema_version`, `split`, `runs` (directory, dataset and fingerprint of the evaluation of
-      each), `rows` (see `row_over_runs`; per model one for each scope) and `comparisons` (see
+      `schema_version`, `split`, `runs` (directory, dataset and evaluation fingerprint of each),
+      `rows` (see `row_over_runs`; one per model and scope) and `comparisons` (see
       `difference_over_runs`).
 
     Raises:
-      UserError: fewer than two runs, one given twice, one without a finished evaluation or with
-        another dataset than was evaluated, runs of different splits or settings, different
-        datasets with images in common or other verticals, or no model in common.
+      UserError: there are fewer than two runs, a run is given twice, has no finished evaluation or
+        has a dataset other than the evaluated one, splits or settings differ, different datasets
+        share images or have different verticals, or no model is common to all runs.
     """
     stages = _open_stages(run_dirs)
     datasets = [_dataset_of(stage, prepared) for stage in stages]
@@ -88,31 +88,31 @@ def compare_runs(
 
 
 def write_comparison(record: Mapping[str, Any], directory: Path) -> None:
-    """Writes `comparison.json` and the same as text; older ones are replaced.
+    """Writes `comparison.json` and the same as text, replacing existing files.
 
     Args:
-      record: what `compare_runs` returns.
-      directory: where to; made if it is missing.
+      record: the result of `compare_runs`.
+      directory: output directory; created if it is missing.
 
     Raises:
-      UserError: if the directory cannot be made or written to.
+      UserError: the directory cannot be created or written to.
     """
     try:
         write_json(directory / COMPARISON_FILE, record)
         with atomic_path(directory / COMPARISON_TABLE_FILE) as temporary:
             temporary.write_text(render_runs(record), "utf-8")
     except OSError as error:
-        raise UserError(f"--output={directory}: cannot be written to ({error})") from error
+        raise UserError(f"--output={directory}: could not write to it ({error})") from error
 
 
 def _open_stages(run_dirs: Sequence[Path]) -> list[Stage]:
-    """Opens the evaluation of every run, and checks that they may be taken together."""
+    """Opens the evaluation of every run, and checks that they can be compared."""
     if len(run_dirs) < 2:
-        raise UserError(f"--runs names {len(run_dirs)} runs; at least 2 are needed")
+        raise UserError(f"--runs: expected at least 2 runs, got {len(run_dirs)}")
     stages: list[Stage] = []
     for run_dir in run_dirs:
         if not run_dir.is_dir():
-            raise UserError(f"--runs: {run_dir} is no directory; expected directories of runs")
+            raise UserError(f"--runs: {run_dir} is not a directory; expected directories of runs")
         stage = open_stage(run_dir / EVALUATION)
         for earlier, other in zip(run_dirs, stages):
             if earlier.resolve() == run_dir.resolve():
@@ -120,13 +120,13 @@ def _open_stages(run_dirs: Sequence[Path]) -> list[Stage]:
             if other.fingerprint == stage.fingerprint:
                 raise UserError(
                     f"--runs: {run_dir} was made from the same flags and inputs as {earlier}; "
-                    "expected each run once, so leave one out"
+                    "expected each run once, so remove one of them"
                 )
         stages.append(stage)
     splits = {run_dir: stage.flags["split"] for run_dir, stage in zip(run_dirs, stages)}
     if len(set(splits.values())) > 1:
-        told = ", ".join(f"{run_dir} on {split}" for run_dir, split in splits.items())
-        raise UserError(f"--runs were evaluated on different splits ({told}); expected one split")
+        text = ", ".join(f"{run_dir} on {split}" for run_dir, split in splits.items())
+        raise UserError(f"--runs were evaluated on different splits ({text}); expected one split")
     check_settings(run_dirs, stages)
     return stages
 
@@ -137,9 +137,9 @@ def _dataset_of(stage: Stage, prepared: Path | None) -> PreparedDataset:
     evaluated = stage.inputs.get("prepared")
     if dataset.fingerprint != evaluated:
         raise UserError(
-            f"{stage.directory}: was made from another dataset than {dataset.directory} is now "
-            f"(fingerprint {evaluated}, there it is {dataset.fingerprint}); name the one that was "
-            "evaluated with --prepared, or evaluate again"
+            f"{stage.directory}: was made from a dataset with fingerprint {evaluated}, but that of "
+            f"{dataset.directory} is {dataset.fingerprint}; name the evaluated dataset with "
+            "--prepared, or evaluate again"
         )
     return dataset
 
@@ -147,9 +147,9 @@ def _dataset_of(stage: Stage, prepared: Path | None) -> PreparedDataset:
 def _outcomes(
     run_dirs: Sequence[Path], evaluations: Sequence[FinishedEvaluation]
 ) -> dict[str, dict[str, list[Outcomes]]]:
-    """Returns what every model that all runs have found in each, by model and common scope."""
+    """Returns each common model's outcomes in every run, by model and common scope."""
     if all(one.groups_are_single for one in evaluations):
-        # If they are in some runs only, they are the groups that were found there.
+        # If only some runs have single groups, these are the groups that were found there.
         evaluations = [one.without_repetition() for one in evaluations]
     models = ordered_models(name for one in evaluations for name in one.models)
     outcomes: dict[str, dict[str, list[Outcomes]]] = {}
@@ -158,10 +158,10 @@ def _outcomes(
         common = [scope for scope in SCOPES if all(scope in found for found in of_runs)]
         for scope in {scope for found in of_runs for scope in found} - {*common}:
             missing = [str(run) for run, found in zip(run_dirs, of_runs) if scope not in found]
-            logging.info("%s is not compared %s: not so in %s", model, scope, ", ".join(missing))
+            logging.info("%s is not compared %s: missing in %s", model, scope, ", ".join(missing))
         if WITHIN not in common:
             continue
-        logging.info("searching by %s in %d runs", model, len(run_dirs))
+        logging.info("searching with %s in %d runs", model, len(run_dirs))
         outcomes[model] = {scope: [] for scope in common}
         for evaluation in evaluations:
             embeddings = evaluation.embeddings(model)
@@ -171,6 +171,6 @@ def _outcomes(
             check_verticals(run_dirs, of_scope)
     if not outcomes:
         raise UserError(
-            f"--runs have no model in common among {', '.join(models)}; evaluate the same models"
+            f"--runs have none of {', '.join(models)} in common; evaluate the same models in all"
         )
     return outcomes

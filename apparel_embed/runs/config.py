@@ -1,4 +1,4 @@
-"""What pipelines, sweeps and measurements of compression are made of."""
+"""Configurations of pipelines, sweeps and compression measurements."""
 
 from __future__ import annotations
 
@@ -21,39 +21,39 @@ from apparel_embed.training.readiness import JOIN, SMALL_VERTICALS
 
 REFERENCES = {
     "combined": "the combined model that specialists start from",
-    "none": "leaves them as they are",
+    "none": "no rotation",
     "frozen": "principal components of the features of the backbone with its initial weights",
 }
-"""What teachers' spaces can be rotated onto, by name, with what it is."""
+"""Names and descriptions of the spaces that the teachers' can be rotated onto."""
 
 
 @dataclasses.dataclass(frozen=True)
 class GrowthConfig:
-    """What a run continues from, and what it is compared with."""
+    """The runs that a run grows from and is compared with."""
 
     grow_from: Path | None = setting(
         None,
-        "directory of a finished run whose student learns the verticals that are new to it; "
-        "teachers are trained only for those",
+        "directory of a finished run whose student learns additional verticals; teachers are "
+        "trained only for those",
     )
     replay: float = setting(
         1.0,
         "share of the training images of --grow_from that its student learns from again, at least "
-        "one of each vertical",
+        "one per vertical",
         0.0,
         1.0,
         seldom=True,
     )
     growth_compare_to: Path | None = setting(
         None,
-        "directory of a run that trained everything from the start, to compare a student of "
-        "--grow_from or --align_to with",
+        "directory of a run that trained everything from scratch, to compare a student trained "
+        "with --grow_from or --align_to with",
         seldom=True,
     )
 
 
 PER_VERTICAL, PER_MODEL = "per_vertical", "per_model"
-"""How a model's steps grow with its verticals in a sweep."""
+"""Whether a model's steps in a sweep are proportional to its verticals or constant."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -61,26 +61,27 @@ class PipelineConfig:
     """Settings of the whole pipeline.
 
     Attributes:
-      run_dir: where everything goes.
-      synthetic: garments to draw and prepare, or None where `prepare` names a manifest.
+      run_dir: directory of the run, for all output.
+      synthetic: garments to draw and prepare, or None if `prepare` names a manifest.
       prepare: how to prepare; its output is a directory of the run.
-      specialist: how the specialist of one vertical is trained. That of a group is trained alike,
-        for as many steps as its verticals' specialists together.
+      specialist: how the specialist of one vertical is trained. That of a group is trained in the
+        same way, for as many steps as its verticals' specialists together.
       student: how the student is trained.
-      detector: how a detector of the garments in photographs is trained, or None for none.
+      detector: how a detector of the garments in photographs is trained, or None for no detector.
       grouping: how verticals are grouped.
-      align_to: onto whose space targets are rotated, one of `REFERENCES`, or the directory of an
-        earlier run, whose student then teaches its verticals, too.
-      targets: how targets are made.
-      growth: the earlier run that this one continues from, if any.
+      align_to: the space that targets are rotated onto: one of `REFERENCES`, or the directory of
+        an earlier run, whose student then also teaches its verticals.
+      targets: how targets are computed.
+      growth: the earlier run that this one grows from, if any.
       specialists_start_from_combined: whether specialists start from the combined model's weights,
-        else as their configuration says.
-      start_from_combined: whether the student does, or None: it does unless its configuration
-        names an earlier run, or `align_to` one whose student is built alike; then it starts there.
-      processes: for work on images.
+        or else from those that their configuration names.
+      start_from_combined: whether the student does. None: it does unless its configuration names an
+        earlier run, or `align_to` names one whose student has the same architecture; then it
+        starts from that run's student.
+      processes: number of processes that work on images.
       export: how the SavedModel is exported.
-      of_stages: by the names of kinds of stages, what they have of their own, see
-        `StageKind.config`; the default of those that are not here.
+      of_stages: the stages' own configurations by the name of their kind, see `StageKind.config`;
+        missing ones have the defaults.
     """
 
     run_dir: Path
@@ -91,28 +92,28 @@ class PipelineConfig:
     detector: DetectorTraining | None = None
     photograph_side: int = setting(
         PHOTOGRAPH_SIDE,
-        "longest side in pixels of the whole photographs that a detector learns from and is "
-        "measured on; its garments are cut out of these to be measured",
+        "longest side in pixels of the whole photographs that a detector is trained and measured "
+        "on; for the measurement, garments are cropped from them",
         64,
         8192,
         seldom=True,
     )
     combined_steps: int = setting(
         450,
-        "training steps of the combined model for each vertical, before other models start from it",
+        "training steps of the combined model per vertical, before other models start from it",
         1,
     )
     combined_learning_rate: float | None = setting(
         None,
-        "learning rate of the combined model at its peak; by default that of specialists",
+        "peak learning rate of the combined model; by default that of specialists",
         0.0,
         10.0,
         seldom=True,
     )
     combined_seeds: int = setting(
         1,
-        "combined models that differ only in their seeds; specialists start from each of them, and "
-        "the student learns from all",
+        "number of combined models, which differ only in their seeds; specialists start from each "
+        "of them, and the student learns from all",
         1,
         100,
         seldom=True,
@@ -130,7 +131,7 @@ class PipelineConfig:
     )
     single_specialists: bool = setting(
         True,
-        "train one specialist per vertical, to teach and to compare with, whatever the groups",
+        "train one specialist per vertical, as a teacher and for comparison, for any grouping",
         seldom=True,
     )
     specialists_start_from_combined: bool = True
@@ -141,37 +142,37 @@ class PipelineConfig:
     processes: int = 1
     measure_speed: bool = setting(
         True,
-        "measure images per second for the report, and steps for --dry_run; without it, the same "
-        "inputs give the same report",
+        "measure images per second for the report, and step times for --dry_run; without it, the "
+        "same inputs give the same report",
         group="Evaluation and report",
     )
     export: ExportConfig = ExportConfig()
     of_stages: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     redo_from: tuple[str, ...] = setting(
         (),
-        "stages to make again, with everything made from them; the old ones are kept in "
+        "stages to redo, together with all stages that depend on them; the old ones are moved to "
         "<run_dir>/replaced/<number>",
     )
 
 
 @dataclasses.dataclass(frozen=True)
 class CompressionConfig:
-    """What to make smaller."""
+    """The kinds of compressed models and embeddings to measure."""
 
     tflite: tuple[str, ...] = setting(
         ("float16", "int8"),
-        f"comma-separated kinds of TFLite models, out of {', '.join(TFLITE_KINDS)}; or nothing",
+        f"comma-separated kinds of TFLite models, from {', '.join(TFLITE_KINDS)}; may be empty",
     )
     embeddings: tuple[str, ...] = setting(
         ("float16", "int8", "pq", "binary"),
-        f"comma-separated kinds of embeddings, out of {', '.join(COMPRESSORS)}; or nothing",
+        f"comma-separated kinds of embeddings, from {', '.join(COMPRESSORS)}; may be empty",
         flag="embedding_kinds",
     )
     pq_bytes: int = setting(
         8, "bytes of a product-quantised embedding; must divide its dimensions", 1, 4096
     )
     representative_images: int = setting(
-        200, "training images by which int8 models find the ranges of values", 1
+        200, "training images that calibrate the value ranges of int8 models", 1
     )
     split: str = same_as(PipelineConfig, "split")
     seed: int = seed_setting("the bootstrap and of codewords")
@@ -179,35 +180,35 @@ class CompressionConfig:
 
 @dataclasses.dataclass(frozen=True)
 class SweepConfig:
-    """What the curve is made of.
+    """The experiments behind a sweep's curve.
 
     Attributes:
-      sizes: most verticals that share a model, each 1 or more; those beyond the dataset's are the
-        dataset's. Groups are as equal as can be: of 6 verticals, size 4 makes two groups of 3.
-        Sizes that make as many groups are the same experiment, which is done once.
-      seeds: of the trainings; each trains everything.
-      steps: "per_vertical", a model's steps grow with its verticals, so that every image is seen
-        as often; "per_model", all triplet models have the steps of one vertical's specialist, and
-        all students those of the student of all verticals.
-      unlabelled: whether students learn from images of split unlabelled too, as in
+      sizes: largest numbers of verticals that share a model, each 1 or more; capped at the
+        dataset's number. Groups are as equal as possible: size 4 splits 6 verticals into two groups
+        of 3. Sizes that lead to equally many groups are the same experiment, which is run once.
+      seeds: seeds of the trainings; all models are trained with each.
+      steps: "per_vertical": a model's steps are proportional to its verticals, so that every image
+        is seen equally often; "per_model": all triplet models have the steps of one vertical's
+        specialist, and all students those of the student of all verticals.
+      unlabelled: whether students also learn from images of split unlabelled, as in
         `TargetsConfig`; triplet models see none.
-      split: to evaluate on.
+      split: split to evaluate on.
 
     Raises:
-      UserError: if a value is out of range.
+      UserError: a value is out of range.
     """
 
     sizes: tuple[int, ...] = setting(
         (1, 2, 4, 8),
-        "most verticals that share a model; groups are as equal as can be, and sizes that make as "
-        "many groups are one",
+        "largest numbers of verticals that share a model; groups are as equal as possible, and "
+        "sizes that lead to equally many groups are run once",
         1,
         1000,
     )
     partitions: int = setting(
         2,
-        "different random partitions of the verticals at each size; where there are fewer, as at "
-        "sizes one and all, each of them",
+        "distinct random partitions of the verticals for each size, or all of them if there are "
+        "fewer",
         1,
     )
     seeds: tuple[int, ...] = setting(
@@ -215,13 +216,13 @@ class SweepConfig:
     )
     steps: str = setting(
         PER_VERTICAL,
-        "per_vertical: a model's steps grow with its verticals, to --student_steps for a student "
-        "of all; per_model: every triplet model has --specialist_steps, every student "
+        "per_vertical: a model's steps are proportional to its verticals, with --student_steps for "
+        "a student of all; per_model: every triplet model has --specialist_steps, every student "
         "--student_steps",
         choices=(PER_VERTICAL, PER_MODEL),
         flag="sweep_steps",
     )
-    unified: bool = setting(True, "train a student of the specialists of each group, too")
+    unified: bool = setting(True, "also train a student of the specialists of each group")
     unlabelled: bool = same_as(TargetsConfig, "unlabelled")
     split: str = same_as(PipelineConfig, "split")
 
@@ -229,24 +230,24 @@ class SweepConfig:
         for name in ("sizes", "seeds"):
             values = getattr(self, name)
             if not values or len(set(values)) < len(values):
-                raise UserError(f"{name} are {values}; at least one is needed, each once")
+                raise UserError(f"{name}: expected one or more distinct values, got {values}")
         if min(self.sizes) < 1 or min(self.seeds) < 0 or self.partitions < 1:
             raise UserError(
-                f"sizes {self.sizes}, seeds {self.seeds}, partitions {self.partitions}; expected "
-                "sizes and partitions of 1 or more, seeds of 0 or more"
+                "expected sizes and partitions of 1 or more and seeds of 0 or more, got sizes "
+                f"{self.sizes}, partitions {self.partitions} and seeds {self.seeds}"
             )
         if self.steps not in (PER_VERTICAL, PER_MODEL):
-            raise UserError(f"steps {self.steps!r}; expected one of {PER_VERTICAL}, {PER_MODEL}")
+            raise UserError(f"steps: expected {PER_VERTICAL} or {PER_MODEL}, got {self.steps!r}")
 
 
 @dataclasses.dataclass(frozen=True)
 class VerticalHeadConfig:
-    """Whether there is to be one."""
+    """Whether to train a vertical head."""
 
     vertical_head: bool = setting(
         False,
         "train a classifier of verticals on the finished student's features, export it with the "
-        "model and evaluate searches that it routes; the embedding does not change (evaluate "
-        "takes that of the run if there is one)",
+        "model and evaluate searches that it routes; the embedding does not change (evaluate uses "
+        "the run's classifier if it exists)",
         group="Served model",
     )

@@ -1,4 +1,4 @@
-"""How long trainings will take on this machine, measured before they begin."""
+"""Estimates how long trainings will take on this machine from measured steps."""
 
 from __future__ import annotations
 
@@ -40,17 +40,17 @@ def expected_time(
     images: int,
     detector: DetectorTraining | None = None,
 ) -> str:
-    """Measures a step of each kind on images of noise; returns a sentence, "" without work.
+    """Measures a step of each kind on noise images; returns a sentence, or "" without work.
 
     Args:
-      work: what is to be trained.
+      work: the trainings to estimate.
       specialist: how triplet models are trained.
       student: how the student is trained.
-      images: training images of the dataset, by which configurations are settled.
+      images: number of training images, which settles the configurations.
       detector: how the detector is trained, or None without one.
 
     Raises:
-      UserError: if steps cannot be computed so on this machine's replicas.
+      UserError: steps cannot be computed with these settings on this machine's replicas.
     """
     specialist = dataclasses.replace(
         specialist, optimization=specialist.optimization.settled(images)
@@ -60,7 +60,7 @@ def expected_time(
     parts, total = [], 0.0
     for count, what, measure, share, digits in (
         (work.triplet_steps, "triplet steps", lambda: triplet_step_seconds(specialist), 1, 3),
-        # A view goes through the backbone once, as an image of a step.
+        # A view passes through the backbone once, like an image in a step.
         (work.views, "views", lambda: triplet_step_seconds(specialist), batch, 4),
         (work.student_steps, "student steps", lambda: student_step_seconds(student), 1, 3),
         (
@@ -72,21 +72,21 @@ def expected_time(
         ),
     ):
         if count:
-            logging.info("measuring %d %s on images of noise", _STEPS, what)
+            logging.info("measuring %d %s on noise images", _STEPS, what)
             each = measure() / share
             total += count * each
-            parts.append(f"{count:,} {what} of {each:.{digits}f} s")
+            parts.append(f"{count:,} {what} at {each:.{digits}f} s each")
     if not parts:
         return ""
     about = datetime.timedelta(seconds=round(total))
     return (
-        f"Training will take about {about} on this machine: {', '.join(parts)}, measured now. "
+        f"Training will take about {about} on this machine: {', '.join(parts)}, as just measured. "
         "Not included: preparing images, a search for groups, validation and evaluation."
     )
 
 
 def triplet_step_seconds(config: SpecialistConfig) -> float:
-    """Returns the seconds that one step of a triplet model takes here.
+    """Returns the seconds per step of a triplet model on this machine.
 
     Args:
       config: how it is trained, settled.
@@ -97,7 +97,7 @@ def triplet_step_seconds(config: SpecialistConfig) -> float:
 
 
 def student_step_seconds(config: StudentConfig) -> float:
-    """Returns the seconds that one step of the student takes here.
+    """Returns the seconds per step of the student on this machine.
 
     Args:
       config: how it is trained, settled.
@@ -109,7 +109,7 @@ def student_step_seconds(config: StudentConfig) -> float:
 
 
 def detector_step_seconds(config: DetectorTraining) -> float:
-    """Returns the seconds that one step of the detector takes here.
+    """Returns the seconds per step of the detector on this machine.
 
     Args:
       config: how it is trained.
@@ -132,7 +132,7 @@ def _step_seconds(
     loss: WholeBatchLoss,
     build: Callable[[], tf.keras.Model],
 ) -> float:
-    """Returns the seconds of a step on noise with labels or targets [batch, ...]."""
+    """Returns the seconds per step on noise with labels or targets [batch, ...]."""
     strategy = make_strategy(config.strategy)
     with tempfile.TemporaryDirectory() as directory:
         loop = TrainingLoop(
@@ -153,7 +153,7 @@ def _step_seconds(
 
 
 def _noise(size: int, labels: tf.Tensor, strategy: tf.distribute.Strategy) -> tf.data.Dataset:
-    """Returns batches ((images, draws), labels) of noise without end, a part for each replica."""
+    """Returns endless batches ((images, draws), labels) of noise, of the size of a replica's."""
     part = max(1, len(labels) // strategy.num_replicas_in_sync)
     seed = tf.constant([0, 1])
     pixels = tf.random.stateless_uniform([part, size, size, 3], seed, 0, 256, tf.int32)

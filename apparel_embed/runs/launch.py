@@ -1,4 +1,4 @@
-"""Starting the processes of a cluster on one machine."""
+"""Starts the processes of a cluster on one machine."""
 
 from __future__ import annotations
 
@@ -21,19 +21,19 @@ _POLL_SECONDS = 0.1
 
 
 def launch_local(command: Sequence[str], workers: int, grace_seconds: float = 10.0) -> None:
-    """Runs a command in several processes that train together; returns when all are done.
+    """Runs a command in several processes that train together; returns when all have exited.
 
-    Each has TF_CONFIG in its environment, with addresses on loopback, and its lines are printed
-    with its name before them.
+    Each has TF_CONFIG in its environment, with loopback addresses. Its lines of output are printed
+    with its name as a prefix.
 
     Args:
       command: program and arguments.
       workers: number of processes, 1 or more.
-      grace_seconds: how long processes may take to end when one has failed, before they are killed.
+      grace_seconds: time to exit after another process has failed, before being killed.
 
     Raises:
-      UserError: if the command cannot be started, or a process fails; it names the first one that
-        does, and the others are ended.
+      UserError: the command cannot be started, or a process fails. The message names the first
+        process that fails; the others are stopped.
     """
     addresses = [f"127.0.0.1:{port}" for port in _free_ports(workers)]
     processes: list[subprocess.Popen[str]] = []
@@ -48,7 +48,7 @@ def launch_local(command: Sequence[str], workers: int, grace_seconds: float = 10
                     threads[-1].start()
             _wait(processes)
     finally:
-        # All that was said comes before the word about who failed.
+        # Print all output before the error that names the failed process.
         for thread in threads:
             thread.join()
 
@@ -67,22 +67,22 @@ def _start(command: Sequence[str], addresses: Sequence[str], index: int) -> subp
             stderr=subprocess.PIPE,
             text=True,
             errors="replace",
-            # Ctrl-C comes to this process alone, which ends the others.
+            # Only this process receives Ctrl-C; it stops the others.
             start_new_session=True,
         )
     except OSError as error:
-        raise UserError(f"{command[0]}: cannot be started ({error})") from error
+        raise UserError(f"{command[0]}: could not be started ({error})") from error
 
 
 def _wait(processes: Sequence[subprocess.Popen[str]]) -> None:
-    """Returns when all processes are done; raises a UserError as soon as one fails."""
+    """Returns when all processes have exited; raises a UserError as soon as one fails."""
     while True:
         states = [process.poll() for process in processes]
         for index, state in enumerate(states):
             if state:
                 raise UserError(
-                    f"worker {index} of {len(processes)} {_ending(state)}; the others were ended; "
-                    f"what it said is above, in the lines that begin with [worker {index}]"
+                    f"worker {index} of {len(processes)} {_ending(state)}; the others were "
+                    f"stopped. Its output is above, in the lines that begin with [worker {index}]"
                 )
         if None not in states:
             return
@@ -98,7 +98,7 @@ def _ending(state: int) -> str:
 
 @contextlib.contextmanager
 def _ended(processes: Sequence[subprocess.Popen[str]], grace_seconds: float) -> Iterator[None]:
-    """Ends at the end of the block what then still runs, with all that it has started itself."""
+    """Stops all processes and their children when the block exits."""
     try:
         yield
     finally:
@@ -125,10 +125,10 @@ def _pass_on(source: IO[str], target: IO[str], index: int) -> None:
 
 
 def _free_ports(count: int) -> list[int]:
-    """Returns ports of loopback that nobody listens at."""
+    """Returns free loopback ports."""
     with contextlib.ExitStack() as stack:
         sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
-        # All are held until all are found, so that they differ.
+        # The sockets stay open until all are bound, so that the ports differ.
         for one in sockets:
             one.bind(("127.0.0.1", 0))
         return [one.getsockname()[1] for one in sockets]

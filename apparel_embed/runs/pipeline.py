@@ -25,7 +25,7 @@ from apparel_embed.runs.plan import StagePlan
 from apparel_embed.runs.run import PipelineRun, Run
 from apparel_embed.runs.stages.growth import full_student
 from apparel_embed.runs.stages.registry import STAGES
-from apparel_embed.runs.stages.start import built_otherwise, find_start, old_student
+from apparel_embed.runs.stages.start import architecture_difference, find_start, old_student
 from apparel_embed.serving.exported import SAVED_MODEL
 from apparel_embed.store.names import COMBINED, EVALUATION, PHOTOGRAPHS, PREPARED, REPORT, STUDENT
 from apparel_embed.store.record import Stage
@@ -35,13 +35,13 @@ from apparel_embed.training.readiness import Readiness, check_readiness
 
 @dataclasses.dataclass(frozen=True)
 class PipelineResult:
-    """Where the results are.
+    """The results of a pipeline.
 
     Attributes:
       dataset: the prepared dataset.
       saved_model: the SavedModel's directory.
-      evaluation: stage with `summary.json` and `tables.txt`; None where no query has an answer.
-      report: stage with `index.html`; None likewise.
+      evaluation: stage with `summary.json` and `tables.txt`; None if no query has a match.
+      report: stage with `index.html`; None if there is no evaluation.
     """
 
     dataset: PreparedDataset
@@ -54,24 +54,23 @@ def run_pipeline(config: PipelineConfig) -> PipelineResult:
     """Runs all stages; finished ones are skipped, an interrupted one is resumed.
 
     Raises:
-      UserError: if data or flags are wrong, the run was made with other flags, or another process
-        works on it.
+      UserError: data or flags are wrong, the run was made with other flags, or another process is
+        working on it.
     """
-    asked, config = config, _settled(config)
+    requested, config = config, _settled(config)
     _check(config)
-    is_there = config.run_dir.is_dir()
+    exists = config.run_dir.is_dir()
     with only_run(config.run_dir):
-        if is_there and is_chief():
-            # A flag that a later stage refuses is reported before any other stage begins.
-            plan_pipeline(asked).refuse()
+        if exists and is_chief():
+            # Flags that a later stage refuses are reported before any stage starts.
+            plan_pipeline(requested).refuse()
         if config.redo_from:
             redone = stages_from(config.run_dir, config.redo_from)
             logging.info(
-                "old stages are kept in %s; if this call is interrupted, leave out --redo_from to "
-                "resume",
+                "old stages were moved to %s; to resume after an interruption, omit --redo_from",
                 set_aside(config.run_dir, redone),
             )
-        if not is_there:
+        if not exists:
             try_initial_weights(config.specialist.model.backbone, config.specialist.init_weights)
         dataset, grown = _data(config)
         readiness = _check_data(config, dataset, grown)
@@ -91,7 +90,7 @@ def run_pipeline(config: PipelineConfig) -> PipelineResult:
 
 
 def plan_pipeline(config: PipelineConfig) -> StagePlan:
-    """Tells what `run_pipeline` would do, and writes nothing; its errors are that one's.
+    """Returns the plan of `run_pipeline` without writing anything; raises the same errors.
 
     The plan's `refuse` and `render` report stages that were made with other flags.
     """
@@ -109,18 +108,18 @@ def plan_pipeline(config: PipelineConfig) -> StagePlan:
 
 
 def _settled(config: PipelineConfig) -> PipelineConfig:
-    """Returns a configuration with what follows from the earlier runs that it names, if any.
+    """Returns a configuration with the settings that follow from the earlier runs it names.
 
     Raises:
-      UserError: if trainings are to start from another run, or targets are to be aligned to one.
+      UserError: a grown run has another run to start from or to align to.
     """
     old = config.growth.grow_from
     if old is None:
         return _with_start(config)
     if config.specialist.init_from or config.align_to != COMBINED:
         raise UserError(
-            f"--grow_from={old}: starts from that run, and aligns to it; leave out --init_from and "
-            "--align_to"
+            f"--grow_from={old} already starts from that run and aligns to it; remove --init_from "
+            "and --align_to"
         )
     return dataclasses.replace(
         config,
@@ -133,14 +132,14 @@ def _settled(config: PipelineConfig) -> PipelineConfig:
 
 
 def _with_start(config: PipelineConfig) -> PipelineConfig:
-    """Returns a configuration that says where its student starts."""
+    """Returns a configuration with the model that its student starts from decided."""
     if config.start_from_combined is not None:
         return config
     student, align_to = config.student, config.align_to
     if student.init_from is None and align_to not in REFERENCES:
         dim = student.model.embedding_dim
         stage = old_student("align_to", Path(align_to), config.run_dir, dim)
-        if not built_otherwise(stage, student.model):
+        if not architecture_difference(stage, student.model):
             student = dataclasses.replace(student, init_from=Path(align_to))
     return dataclasses.replace(
         config, student=student, start_from_combined=student.init_from is None
@@ -151,8 +150,8 @@ def _check(config: PipelineConfig) -> None:
     """Raises a UserError if a training cannot start as configured, before any has begun."""
     if config.redo_from and read_cluster() is not None:
         raise UserError(
-            "--redo_from cannot be used while TF_CONFIG is set: only one process may move stages. "
-            "Run it once without TF_CONFIG"
+            "--redo_from cannot be used while TF_CONFIG is set, as only one process may move "
+            "stages; run it once without TF_CONFIG"
         )
     if config.align_to not in REFERENCES:
         flag = "grow_from" if config.growth.grow_from else "align_to"
@@ -160,7 +159,7 @@ def _check(config: PipelineConfig) -> None:
         old_student(flag, Path(config.align_to), config.run_dir, dim)
         full_student(config.growth.growth_compare_to)
     elif config.growth.growth_compare_to:
-        raise UserError("--growth_compare_to needs --grow_from or --align_to of an earlier run")
+        raise UserError("--growth_compare_to requires --grow_from or --align_to of an earlier run")
     first = STUDENT if config.growth.grow_from else COMBINED
     for training, name in ((config.specialist, first), (config.student, STUDENT)):
         check_initial_weights(training.model.backbone, training.init_weights)
@@ -170,12 +169,12 @@ def _check(config: PipelineConfig) -> None:
 def _check_data(
     config: PipelineConfig, dataset: PreparedDataset, grown: GrownFrom | None
 ) -> Readiness:
-    """Raises a UserError that lists all for which the run could not end well, if there is any."""
+    """Raises a UserError that lists all problems of the data that would make the run fail."""
     if len(dataset.verticals) < 2:
         raise UserError(
-            f"{dataset.directory}: has one vertical only ({', '.join(dataset.verticals)}); "
-            "with one vertical its specialist is all you need: tools/train_specialist.py "
-            "--specialist_start=none"
+            f"{dataset.directory}: expected at least two verticals, got only "
+            f"{', '.join(dataset.verticals)}; for one vertical, train only its specialist: "
+            "tools/train_specialist.py --specialist_start=none"
         )
     readiness = check_readiness(
         grown.new if grown else dataset,
@@ -194,7 +193,7 @@ def _check_data(
 
 def _data(config: PipelineConfig) -> tuple[PreparedDataset, GrownFrom | None]:
     preparing = _single(config)
-    # It refuses before anything is drawn.
+    # Raises its errors before anything is drawn.
     further = _without_known(config, preparing) if config.growth.grow_from else None
     if config.synthetic is not None and is_chief():
         drawn = generate(config.synthetic, _drawn_directory(config), config.processes)
@@ -210,32 +209,32 @@ def _data(config: PipelineConfig) -> tuple[PreparedDataset, GrownFrom | None]:
 
 
 def _grown_from(config: PipelineConfig, new: PreparedDataset) -> GrownFrom:
-    """Returns what the dataset of a run is made of that grows from another."""
+    """Returns the parts of a grown run's dataset."""
     old = PreparedDataset.open(Path(config.align_to) / PREPARED)
     seed = config.student.optimization.seed
     return GrownFrom(old, replayed_records(old, config.growth.replay, seed), new)
 
 
 def _without_known(config: PipelineConfig, preparing: PrepareConfig) -> PrepareConfig:
-    """Returns how to prepare the verticals that the earlier run does not know.
+    """Returns the configuration that prepares the verticals missing in the earlier run.
 
     Raises:
-      UserError: if it knows all.
+      UserError: none is missing.
     """
     known = PreparedDataset.open(Path(config.align_to) / PREPARED).verticals
-    there: Sequence[str] = config.synthetic.verticals if config.synthetic else ()
-    there = there or read_manifest(preparing.manifest)["vertical"].unique().to_pylist()
-    mapping = {name: preparing.map_verticals.get(name, name) for name in there}
+    names: Sequence[str] = config.synthetic.verticals if config.synthetic else ()
+    names = names or read_manifest(preparing.manifest)["vertical"].unique().to_pylist()
+    mapping = {name: preparing.map_verticals.get(name, name) for name in names}
     left_out = {name: "" for name, becomes in mapping.items() if becomes in known}
     if not [one for name, one in mapping.items() if one and name not in left_out]:
         raise UserError(
-            f"--grow_from={config.align_to}: knows all verticals of the manifest "
-            f"({', '.join(sorted(mapping))}); to train again on other images of them, in its "
-            f"student's space, give --align_to={config.align_to} instead"
+            f"--grow_from={config.align_to}: already has all verticals of the manifest "
+            f"({', '.join(sorted(mapping))}); to train on other images of them in its student's "
+            f"embedding space, use --align_to={config.align_to} instead"
         )
     if left_out:
         logging.info(
-            "left out, as --grow_from knows them: the manifest's %s", ", ".join(sorted(left_out))
+            "skipping the manifest's %s, as --grow_from has them", ", ".join(sorted(left_out))
         )
     return dataclasses.replace(
         preparing,
@@ -245,7 +244,7 @@ def _without_known(config: PipelineConfig, preparing: PrepareConfig) -> PrepareC
 
 
 def _prepared(preparing: PrepareConfig, processes: int) -> PreparedDataset:
-    """Prepares a dataset; workers wait for the chief to do it."""
+    """Prepares a dataset; other workers wait for the chief to do so."""
     if is_chief():
         return prepare(preparing, processes=processes)
     directory = Path(preparing.output)
@@ -254,14 +253,14 @@ def _prepared(preparing: PrepareConfig, processes: int) -> PreparedDataset:
 
 
 def _single(config: PipelineConfig) -> PrepareConfig:
-    """Returns how garments are prepared, one by one."""
+    """Returns the configuration that prepares single garments."""
     if config.synthetic is None:
         return config.prepare
     return dataclasses.replace(config.prepare, manifest=_drawn_directory(config) / MANIFEST)
 
 
 def _whole(config: PipelineConfig) -> PrepareConfig:
-    """Returns how photographs are prepared, whole."""
+    """Returns the configuration that prepares whole photographs."""
     return dataclasses.replace(
         _single(config),
         output=config.run_dir / PHOTOGRAPHS,
@@ -275,7 +274,7 @@ def _drawn_directory(config: PipelineConfig) -> Path:
 
 
 def _plan_data(config: PipelineConfig, plan: StagePlan) -> tuple[PreparedDataset, GrownFrom | None]:
-    """Plans what leads to the dataset; returns it, or one that has its rows but no images."""
+    """Plans the steps to the dataset; returns it, or a dataset with its rows but no images."""
     if config.synthetic is not None:
         output = _drawn_directory(config)
         is_drawn = find_drawn(config.synthetic, output)
@@ -295,7 +294,7 @@ def _plan_data(config: PipelineConfig, plan: StagePlan) -> tuple[PreparedDataset
 def _plan_prepared(
     config: PipelineConfig, preparing: PrepareConfig, plan: StagePlan
 ) -> PreparedDataset:
-    """Plans the preparing of a dataset; returns as `_plan_data`."""
+    """Plans the preparation of a dataset; returns it as in `_plan_data`."""
     table = None
     if config.synthetic is not None and not find_drawn(config.synthetic, _drawn_directory(config)):
         table = manifest_table(config.synthetic)

@@ -1,4 +1,4 @@
-"""What a run would do: its stages looked up one after the other, and none made."""
+"""Dry-run plans: a run's stages are looked up one after the other, but not run."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from apparel_embed.store.runs import StageAccess, StageDiffers, look_up_stage, s
 
 @dataclasses.dataclass(frozen=True)
 class PlannedStage:
-    """A stage, and what would become of it.
+    """A stage and what would happen to it.
 
     Attributes:
-      name: its directory, seen from the run's.
+      name: its directory, relative to the run's.
       state: what would be done, such as "to do" or "finished".
-      size: how much that is, in words; "" if that is not known.
+      size: the amount of work, in words; "" if unknown.
     """
 
     name: str
@@ -28,27 +28,27 @@ class PlannedStage:
 
 
 class StagePlan:
-    """Stages that would be made, in their order.
+    """The stages that a run would make, in order.
 
-    Its `access` takes the place of the real one. Stages that are not finished have no result, but
-    the fingerprint that they would have, so that those that are made of them can be looked up too.
+    Its `access` replaces the real one. Unfinished stages have no result, but the fingerprint that
+    they would have, so that the stages that depend on them can be looked up too.
 
-    Stages that are there but were made with other flags or inputs are gathered, so that all are
+    Existing stages that were made with other flags or inputs are collected, so that all are
     reported at once: see `refuse`.
 
     Args:
       run_dir: the run's directory.
-      redo_from: names of stages to make again, with all that was made from them; the plan ignores
-        what is in them.
+      redo_from: names of stages to redo, together with all stages that depend on them; the plan
+        ignores their content.
 
     Attributes:
-      stages: what would become of each, by directory, in their order.
-      notes: sentences for who reads the plan.
-      work: what would be trained, as far as it is known.
+      stages: the planned stages by directory, in order.
+      notes: sentences for the reader of the plan.
+      work: what would be trained, as far as known.
       train_images: images of split train, once the dataset is known.
 
     Raises:
-      UserError: if there is no stage of a name.
+      UserError: a name in `redo_from` is not a stage of the run.
     """
 
     def __init__(self, run_dir: Path, redo_from: Collection[str] = ()) -> None:
@@ -65,38 +65,38 @@ class StagePlan:
 
     @property
     def access(self) -> StageAccess:
-        """How the stages of a plan are made and found."""
+        """Access that plans stages instead of running them."""
         return StageAccess(self.make, self.find, log=lambda *_: None, doubt=self.doubt)
 
     def add(self, directory: Path, state: str, size: str) -> None:
-        """Adds a stage, or what is none, such as the preparing of the dataset."""
+        """Adds a stage or other work, such as preparing the dataset."""
         name = os.path.relpath(directory, self._run_dir)
         self.stages[directory] = PlannedStage(name, state, size)
 
     def doubt(self, note: str = "") -> None:
-        """Tells that what follows depends on what is not known before it is made.
+        """Records that later stages depend on results that are not known yet.
 
         Args:
-          note: a sentence for who reads the plan.
+          note: a sentence for the reader of the plan.
         """
         self._is_certain = False
         self.notes += [note] if note else []
 
     def make(self, spec: StageSpec) -> Stage:
-        """Looks a stage up instead of making it; its errors are those of `run_stage`."""
+        """Looks a stage up instead of running it; raises the errors of `run_stage`."""
         directory = spec.directory
         if directory in self._redone or spec.partial in self._redone:
             state, stage = "to be redone", spec.planned()
         else:
-            # What is not known yet cannot be the reason to refuse.
+            # Unknown inputs must not be a reason to refuse a stage.
             overwrite = spec.overwrite if self._is_certain else True
             try:
                 state, stage = look_up_stage(dataclasses.replace(spec, overwrite=overwrite))
             except StageDiffers as error:
                 self._differing[directory.name] = error
-                state, stage = "there, made otherwise", spec.planned()
+                state, stage = "made with other settings", spec.planned()
             if not self._is_certain and directory.exists() and not stage.skipped:
-                state = "there, compared when its turn comes"
+                state = "exists, checked when reached"
         if directory not in self._made and not stage.skipped:
             self.work += spec.workload
         self._made[directory] = stage
@@ -109,24 +109,24 @@ class StagePlan:
         return planned or (None if directory in self._redone else find_stage(directory))
 
     def refuse(self) -> None:
-        """Raises a UserError that names all stages made with other flags or inputs, if any is."""
+        """Raises a UserError that names all stages made with other flags or inputs, if any."""
         if not self._differing:
             return
         if len(self._differing) == 1 and not self._redo_from:
             raise next(iter(self._differing.values()))
-        # Those that differ only because an earlier one does follow from it.
+        # Stages that differ only because an earlier one does are listed separately.
         first = {
             name: "; ".join(error.differences.values())
             for name, error in self._differing.items()
             if not self._differing.keys() & error.differences.keys()
         }
         others = [name for name in self._differing if name not in first]
-        told = [f"{name} {why}" for name, why in first.items()]
-        told += [f"made from that, and to be redone: {', '.join(others)}"] if others else []
+        reasons = [f"{name} {why}" for name, why in first.items()]
+        reasons += [f"stages that depend on them: {', '.join(others)}"] if others else []
         raise UserError(
-            f"{self._run_dir}: {'; '.join(told)}. Name another --run_dir, or redo them by "
-            f"tools/run_pipeline.py with --redo_from={','.join([*self._redo_from, *first])}, "
-            "which keeps the old ones"
+            f"{self._run_dir}: {'; '.join(reasons)}. Use another --run_dir, or redo them with "
+            f"tools/run_pipeline.py --redo_from={','.join([*self._redo_from, *first])}, which "
+            "keeps the old ones"
         )
 
     def render(self, time: str = "") -> str:
@@ -136,7 +136,7 @@ class StagePlan:
           time: a sentence on how long it will take, or "".
 
         Raises:
-          UserError: as `refuse`.
+          UserError: see `refuse`.
         """
         self.refuse()
         rows = list(self.stages.values())
@@ -144,4 +144,4 @@ class StagePlan:
         states = max((len(row.state) for row in rows), default=0)
         lines = [f"{row.name:{names}}  {row.state:{states}}  {row.size}".rstrip() for row in rows]
         lines += [*self.notes, *([time] if time else [])]
-        return "\n".join([*lines, "Nothing was done or written (--dry_run)."])
+        return "\n".join([*lines, "Nothing was run or written (--dry_run)."])

@@ -1,4 +1,4 @@
-"""A run as its stages see it, and what a kind of stage says of itself."""
+"""A run as its stages see it, and the description of a kind of stage."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ _Config = TypeVar("_Config")
 
 @dataclasses.dataclass(frozen=True)
 class Run:
-    """What every stage of a run is made with.
+    """The directory, the dataset and the stages of a run.
 
     Attributes:
-      directory: of the run.
+      directory: the run's directory.
       dataset: the prepared dataset.
-      access: how stages are made and found.
+      access: how stages are run and found.
     """
 
     directory: Path
@@ -43,17 +43,17 @@ class Run:
         inputs: Mapping[str, str],
         **options: Any,
     ) -> Stage:
-        """Makes a stage from the dataset and other inputs, or finds it finished.
+        """Runs a stage on the dataset and other inputs, or finds it finished.
 
         Args:
-          name: of the stage; or a path, that of its directory.
+          name: the stage's name, or the path of its directory.
           work: as in `StageSpec`.
-          flags: likewise.
-          inputs: likewise, but for the dataset.
-          **options: further fields of `StageSpec`.
+          flags: as in `StageSpec`.
+          inputs: as in `StageSpec`, without the dataset.
+          **options: other fields of `StageSpec`.
 
         Raises:
-          UserError: as `run_stage`, or if an image of the dataset is damaged.
+          UserError: see `run_stage`; or an image of the dataset is damaged.
         """
         return self.access.make(
             StageSpec(
@@ -66,28 +66,28 @@ class Run:
         )
 
     def find(self, name: str) -> Stage | None:
-        """Returns a stage if it is finished, or planned."""
+        """Returns a stage if it is finished or planned, else None."""
         return self.access.find(self.directory / name)
 
     def learnt(self, *, unlabelled: bool = True) -> int:
-        """Returns how many images a student may learn from: those of split train and unlabelled."""
+        """Returns the number of images that a student learns from: splits train and unlabelled."""
         splits = ("train", UNLABELLED) if unlabelled else ("train",)
         return sum(len(self.dataset.select(split=split)) for split in splits)
 
 
 @dataclasses.dataclass
 class PipelineRun:
-    """A pipeline on its way.
+    """A running pipeline.
 
     Attributes:
       run: the run.
-      config: what is to be made.
-      kinds: of stages, in the order of their making.
-      is_measured: whether the split to evaluate on answers a query.
-      photographs: the whole photographs that a detector learns from, or None without one.
-      groups: verticals that share a specialist, once this is known.
-      stages: what was made so far, by the name of the kind.
-      grown: what the dataset is made of where the run grows from an earlier one; else None.
+      config: the pipeline's configuration.
+      kinds: the kinds of stages, in order.
+      is_measured: whether the split to evaluate on has a query with a match.
+      photographs: the whole photographs that a detector learns from, or None without a detector.
+      groups: verticals that share a specialist, once known.
+      stages: the stages so far, by the name of their kind.
+      grown: the parts of the dataset if the run grows from an earlier one; else None.
     """
 
     run: Run
@@ -104,20 +104,20 @@ class PipelineRun:
 
     @property
     def teaching(self) -> Run:
-        """The run as its teachers see it: where it grows, with the new images alone."""
+        """The run as its teachers see it: with only the new images if the run grows."""
         return dataclasses.replace(self.run, dataset=self.grown.new) if self.grown else self.run
 
     def get(self, kind: str) -> Stage | None:
-        """Returns the first stage of a kind; None if there is none."""
+        """Returns the first stage of a kind, or None."""
         return next(iter(self.stages.get(kind, ())), None)
 
     def settings(self, config: type[_Config]) -> _Config:
-        """Returns the configuration that a kind of stage has of its own, by its class."""
+        """Returns a stage kind's own configuration, given its class."""
         kind = next(kind for kind in self.kinds if kind.config is config)
         return self.config.of_stages.get(kind.name) or config()
 
     def make_stages(self) -> None:
-        """Makes the stages of every kind."""
+        """Runs the stages of every kind."""
         for kind in self.kinds:
             make = pkgutil.resolve_name(kind.make) if isinstance(kind.make, str) else kind.make
             self.stages[kind.name] = make(self) if make else ()
@@ -128,13 +128,13 @@ class StageKind:
     """A kind of stage.
 
     Attributes:
-      name: of its directory, or what the names of its directories begin with.
-      make: makes the stages of this kind that a pipeline needs, from those made before; or where
-        that function is, as "module:function", which is imported when it is called; None where only
-        a binary of their own makes them.
-      in_report: whether the report shows what was found, as one of `ReportInputs.stages`.
-      config: dataclass of the settings that it has of its own, which become flags of the pipeline,
-        see `PipelineRun.settings`; None if it has none.
+      name: the name of its directory, or the prefix of its directories' names.
+      make: function that runs the stages of this kind that a pipeline needs, given the earlier
+        ones; or its location as "module:function", imported when it is called; None if only a
+        separate binary runs them.
+      in_report: whether the report shows the result, as one of `ReportInputs.stages`.
+      config: dataclass of its own settings, which become flags of the pipeline, see
+        `PipelineRun.settings`; None if it has none.
     """
 
     name: str
@@ -144,6 +144,6 @@ class StageKind:
 
 
 def shown_in_report(run: Run, kinds: Sequence[StageKind]) -> list[Stage]:
-    """Returns the stages beside evaluation and trainings that a report shows, as far as made."""
+    """Returns the finished stages that a report shows besides the evaluation and trainings."""
     found = (run.find(kind.name) for kind in kinds if kind.in_report)
     return [stage for stage in found if stage]

@@ -42,7 +42,7 @@ def test_main_runs_with_parsed_flags():
 
 
 @pytest.mark.parametrize(
-    ("argument", "said"),
+    ("argument", "message"),
     [
         ("--size=0", "--size=0: 0 is not a positive integer"),
         ("--size=many", "--size=many"),
@@ -51,15 +51,15 @@ def test_main_runs_with_parsed_flags():
         ("--flagfile", "--flagfile with no argument"),
     ],
 )
-def test_a_wrong_flag_ends_with_one_line(argument, said):
+def test_a_wrong_flag_is_a_one_line_error(argument, message):
     done = run(argument)
 
     assert done.returncode != 0
-    assert said in done.stderr
+    assert message in done.stderr
     assert len(done.stderr.strip().splitlines()) == 1
 
 
-def test_an_unknown_flag_beside_a_file_of_flags_ends_with_one_line(tmp_path):
+def test_an_unknown_flag_next_to_a_flag_file_is_a_one_line_error(tmp_path):
     given = tmp_path / "some.flags"
     given.write_text("--size=5\n")
     for named in ([f"--flagfile={given}"], ["--flagfile", str(given)], ["-flagfile", str(given)]):
@@ -69,7 +69,7 @@ def test_an_unknown_flag_beside_a_file_of_flags_ends_with_one_line(tmp_path):
         assert "Unknown command line flag 'sise'" in line
 
 
-def test_a_former_flag_is_refused_with_its_new_name():
+def test_the_error_for_a_renamed_flag_names_the_new_one():
     done = subprocess.run(
         [sys.executable, ROOT / "tools" / "search.py", "--picture=a.jpg"],
         capture_output=True,
@@ -79,7 +79,7 @@ def test_a_former_flag_is_refused_with_its_new_name():
     assert done.stderr.strip() == "search.py: --picture is now --image"
 
 
-def test_a_user_error_ends_with_one_line():
+def test_a_user_error_is_printed_in_one_line():
     done = run("--size=7")
 
     assert done.returncode == 1
@@ -99,17 +99,17 @@ from apparel_embed.cli import app
 
 def main():
     try:
-        print("at work", flush=True)
+        print("working", flush=True)
         time.sleep(60)
     finally:
-        print("blocks are left")
+        print("cleaned up")
 
-app.run(main, goes_on=GOES_ON)
+app.run(main, resumes=RESUMES)
 """
 
 
 @pytest.mark.parametrize(
-    ("number", "status", "goes_on", "said"),
+    ("number", "status", "resumes", "message"),
     [
         (
             signal.SIGTERM,
@@ -121,28 +121,28 @@ app.run(main, goes_on=GOES_ON)
         (signal.SIGINT, 130, False, "stopped by Ctrl-C"),
     ],
 )
-def test_a_signal_ends_a_binary_in_order_with_a_status_of_its_own(number, status, goes_on, said):
+def test_a_signal_stops_a_binary_cleanly_with_its_own_status(number, status, resumes, message):
     process = subprocess.Popen(
-        [sys.executable, "-c", WAITING.replace("GOES_ON", str(goes_on))],
+        [sys.executable, "-c", WAITING.replace("RESUMES", str(resumes))],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
         cwd=ROOT,
     )
-    assert process.stdout.readline() == "at work\n"
+    assert process.stdout.readline() == "working\n"
     process.send_signal(number)
     out, err = process.communicate()
 
     assert process.returncode == status
-    assert out == "blocks are left\n"
-    assert err == f"-c: {said}\n"
+    assert out == "cleaned up\n"
+    assert err == f"-c: {message}\n"
 
 
-def test_binaries_that_keep_what_they_did_say_that_they_go_on():
-    goes_on = {
-        tool for tool in TOOLS if "goes_on=True" in (ROOT / "tools" / tool).read_text("utf-8")
+def test_binaries_that_save_their_progress_are_declared_resumable():
+    resumable = {
+        tool for tool in TOOLS if "resumes=True" in (ROOT / "tools" / tool).read_text("utf-8")
     }
-    assert goes_on == {
+    assert resumable == {
         "embed.py",
         "evaluate.py",
         "prepare_dataset.py",
@@ -155,7 +155,7 @@ def test_binaries_that_keep_what_they_did_say_that_they_go_on():
     }
 
 
-def test_help_shows_the_docstring_then_flags_in_groups_and_ends_well():
+def test_help_shows_the_docstring_then_flags_in_groups():
     done = subprocess.run(
         [sys.executable, ROOT / "tools/import_dataset.py", "--help"], capture_output=True, text=True
     )
@@ -168,7 +168,7 @@ def test_help_shows_the_docstring_then_flags_in_groups_and_ends_well():
     assert "--verbosity" not in done.stdout
 
 
-def test_full_help_explains_all_flags_those_of_libraries_too():
+def test_full_help_explains_all_flags_including_those_of_libraries():
     done = run("--helpfull")
 
     assert done.returncode == 0
@@ -177,12 +177,12 @@ def test_full_help_explains_all_flags_those_of_libraries_too():
     assert "--verbosity" in done.stdout
 
 
-# Every binary in one process: each would load TensorFlow anew. For each its flags, and what it says
-# to wrong values of them.
+# All binaries in one process, as each would otherwise load TensorFlow again. Collects the flags and
+# help texts of each, and the messages for wrong values.
 EXAMINE = """
 import json, runpy, sys
 from absl import flags
-import apparel_embed.runs.pipeline  # Brings the flags that libraries define, which are not ours.
+import apparel_embed.runs.pipeline  # Defines the flags of libraries, which are not examined.
 from apparel_embed.cli import app, help
 
 found, helps = {}, {}
@@ -196,22 +196,22 @@ for tool in sys.argv[1:]:
     own = {name: group for name, group in help.own_flags().items() if name in names}
     helps[tool] = [doc, help.help_text(doc, own, full=False), help.help_text(doc, own, full=True)]
     if tool.endswith("run_pipeline.py"):
-        said = {}
+        messages = {}
         for wrong in json.load(sys.stdin):
             flags.FLAGS.unparse_flags()
             try:
                 app.parse_flags([tool, "--run_dir=run", wrong])
             except SystemExit as error:
-                said[wrong] = error.code
+                messages[wrong] = error.code
             flags.FLAGS[wrong[2:].split("=")[0]].unparse()
     for name in names:
         delattr(flags.FLAGS, name)
-print(json.dumps([found, said, helps]))
+print(json.dumps([found, messages, helps]))
 """
 
 WRONG = {
     "--image_size=8": "[32, 1024]",
-    "--margin=0": "expected above 0, to 2 with L2",
+    "--margin=0": "expected a value above 0, up to 2 with L2",
     "--margin=2.5": "4 with squared-L2",
     "--loss=contrastive": "lifted_structure",
     "--distance=cosine": "squared-L2",
@@ -232,7 +232,7 @@ WRONG = {
     "--strategy=horovod": "auto|one|mirrored|multi_worker|tpu",
     "--precision=float64": "float32|bfloat16|float16",
     "--scale_learning_rate=cube": "none|linear|sqrt",
-    "--profile_steps=9:3": "the second the greater one, as in 10:20",
+    "--profile_steps=9:3": "with first < end, such as 10:20",
     "--keep_checkpoints=0": "positive integer",
     "--val_fraction=1.5": "0.9]",
     "--serving_max_pixels=0": "[1, 100000000]",
@@ -253,7 +253,7 @@ def examined():
 
 
 @pytest.mark.slow
-def test_every_flag_of_every_binary_says_what_it_is_and_every_number_its_range(examined):
+def test_every_flag_has_a_help_text_and_every_number_a_range(examined):
     found, *_ = examined
 
     assert len(found) == len(TOOLS)
@@ -266,13 +266,13 @@ def test_every_flag_of_every_binary_says_what_it_is_and_every_number_its_range(e
 
 
 @pytest.mark.slow
-def test_the_same_name_is_the_same_kind_of_flag_in_all_binaries(examined):
+def test_flags_of_the_same_name_have_the_same_type_in_all_binaries(examined):
     found, *_ = examined
     kinds = {}
     for flags in found.values():
         for name, (kind, _) in flags.items():
             kinds.setdefault(name, set()).add(kind)
-    # Some take one where others take any number; and the load of a service takes whole seconds.
+    # Some binaries take one value and others several; the load test takes whole seconds.
     assert {name for name, some in kinds.items() if len(some) > 1} <= {
         "split",
         "index_kind",
@@ -281,7 +281,7 @@ def test_the_same_name_is_the_same_kind_of_flag_in_all_binaries(examined):
 
 
 @pytest.mark.slow
-def test_seeds_have_one_range_in_all_binaries(examined):
+def test_seeds_have_the_same_range_in_all_binaries(examined):
     found, *_ = examined
     seeds = {
         f"{tool} --{name}": meaning
@@ -303,14 +303,14 @@ def test_help_has_examples_first_and_every_flag_once(examined):
             flags = text[len(doc.strip()) :]
             listed = re.findall(r"^  --(\w+)=", flags, re.MULTILINE)
             if text is short:
-                listed += re.findall(r"--(\w+)", flags.partition("Seldom needed:")[2])
+                listed += re.findall(r"--(\w+)", flags.partition("Rarely needed:")[2])
                 listed = [name for name in listed if name not in ("flagfile", "helpfull")]
             assert sorted(listed) == sorted(found[tool]), tool
             assert max(map(len, text.splitlines())) <= 100, tool
 
 
 @pytest.mark.slow
-def test_what_takes_long_can_be_tried_without_doing_it(examined):
+def test_slow_binaries_have_a_dry_run(examined):
     found, *_ = examined
     assert {Path(tool).stem for tool, flags in found.items() if "dry_run" in flags} == {
         "build_index",
@@ -327,7 +327,7 @@ def test_what_takes_long_can_be_tried_without_doing_it(examined):
 
 
 @pytest.mark.slow
-def test_short_help_explains_no_more_than_is_often_needed(examined):
+def test_short_help_is_at_most_150_lines(examined):
     _, _, helps = examined
     for tool, (_, short, full) in helps.items():
         assert len(short.splitlines()) <= 150, tool
@@ -335,28 +335,28 @@ def test_short_help_explains_no_more_than_is_often_needed(examined):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("argument", "said"), WRONG.items())
-def test_a_wrong_value_of_a_flag_ends_with_one_line_of_what_is_allowed(examined, argument, said):
+@pytest.mark.parametrize(("argument", "expected"), WRONG.items())
+def test_a_wrong_flag_value_is_a_one_line_error_with_the_valid_values(examined, argument, expected):
     _, messages, *_ = examined
 
-    assert said in messages[argument]
+    assert expected in messages[argument]
     assert argument.split("=")[0].strip("-") in messages[argument]
     assert len(messages[argument].splitlines()) == 1
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("argument", "said"),
+    ("argument", "message"),
     [
         ("--synthetic_verticals=dress,sock", "choose from dress"),
         ("--manifest=nowhere.csv", "nowhere.csv"),
         ("--init_weights=nowhere.h5", "a weights file"),
-        ("--init_from=nowhere", "no such directory; name that of a finished run"),
+        ("--init_from=nowhere", "no such directory; expected a finished run"),
         ("--map_verticals=tops", "each is old:new"),
     ],
 )
-def test_a_wrong_input_of_the_pipeline_ends_with_one_line_before_anything_is_made(
-    argument, said, tmp_path
+def test_a_wrong_input_of_the_pipeline_is_a_one_line_error_before_anything_is_written(
+    argument, message, tmp_path
 ):
     done = subprocess.run(
         [sys.executable, ROOT / "tools/run_pipeline.py", f"--run_dir={tmp_path / 'run'}", argument],
@@ -366,7 +366,7 @@ def test_a_wrong_input_of_the_pipeline_ends_with_one_line_before_anything_is_mad
     )
 
     assert done.returncode == 1
-    assert said in done.stderr.splitlines()[-1]
+    assert message in done.stderr.splitlines()[-1]
     assert "Traceback" not in done.stderr
     assert not (tmp_path / "run").exists()
 
@@ -376,7 +376,7 @@ def test_a_wrong_input_of_the_pipeline_ends_with_one_line_before_anything_is_mad
     [["--flagfile=flags/luma.flags"], ["--flagfile", "flags/luma.flags"]],
     ids=["as one word", "as two words"],
 )
-def test_a_flag_file_of_the_pipeline_is_refused_by_others_with_what_to_add(named):
+def test_other_binaries_refuse_a_flag_file_of_the_pipeline_and_suggest_undefok(named):
     command = [
         sys.executable,
         ROOT / "tools/make_synthetic_dataset.py",
@@ -397,12 +397,12 @@ def test_a_flag_file_of_the_pipeline_is_refused_by_others_with_what_to_add(named
 
 
 @pytest.mark.parametrize("tool", TOOLS)
-def test_every_binary_ends_by_saying_what_it_wrote_and_what_to_run_next(tool):
+def test_every_binary_ends_with_what_it_wrote_and_what_to_run_next(tool):
     text = (ROOT / "tools" / tool).read_text("utf-8")
     if tool.startswith("benchmark_"):
-        assert "_BENCHMARK.tell(" in text
+        assert "_BENCHMARK.print_results(" in text
     elif tool in ("query_server.py", "serve_search.py", "launch_local.py"):
-        # What they print is for programs, or they end with what they were given to run.
+        # Their output is for programs, or they exit with the command that they run.
         assert "print_summary" not in text
     else:
         assert "print_summary(" in text

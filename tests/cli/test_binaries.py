@@ -36,13 +36,13 @@ def test_help_lists_every_binary_with_one_line(tmp_path):
     assert apparel_embed(cwd=tmp_path).stdout == done.stdout
 
 
-def test_a_binary_gets_its_flags_and_gives_its_status(tmp_path):
+def test_a_binary_gets_its_flags_and_returns_its_status(tmp_path):
     done = apparel_embed("import_dataset", "--format=folders", "--root=x", cwd=tmp_path)
     assert done.returncode == 1
     assert done.stderr.startswith("import_dataset.py: ")
 
 
-def test_an_unknown_binary_ends_with_one_line(tmp_path):
+def test_an_unknown_binary_is_a_one_line_error(tmp_path):
     done = apparel_embed("trian_student", cwd=tmp_path)
     assert done.returncode == 1
     (line,) = done.stderr.splitlines()
@@ -50,7 +50,7 @@ def test_an_unknown_binary_ends_with_one_line(tmp_path):
     assert "train_student" in line
 
 
-def test_a_recipe_is_found_by_name_unless_there_is_such_a_file(tmp_path, monkeypatch):
+def test_a_recipe_is_found_by_name_unless_a_file_of_that_name_exists(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     recipe = str(ROOT / "flags/quickstart.flags")
     assert flag_file("quickstart") == flag_file("flags/quickstart.flags") == recipe
@@ -60,7 +60,7 @@ def test_a_recipe_is_found_by_name_unless_there_is_such_a_file(tmp_path, monkeyp
     assert flag_file("quickstart") == "quickstart"
 
 
-def test_commands_are_told_as_a_clone_calls_them():
+def test_commands_are_unchanged_in_a_clone():
     assert (
         as_called("python tools/evaluate.py --run_dir=x") == "python tools/evaluate.py --run_dir=x"
     )

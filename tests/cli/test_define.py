@@ -17,7 +17,7 @@ ROOT = Path(__file__).parents[2]
 
 @pytest.fixture
 def defined():
-    """Forgets what a test defines, as flags are of the whole process."""
+    """Removes the flags that a test defines, as flags are global."""
     before = set(flags.FLAGS)
     yield flags.FLAGS
     for name in set(flags.FLAGS) - before:
@@ -25,7 +25,7 @@ def defined():
 
 
 @pytest.mark.parametrize(
-    ("default", "low", "high", "kind", "told"),
+    ("default", "low", "high", "kind", "help_text"),
     [
         (3, 1, 9, "int", "size (1 to 9)"),
         (3, 1, None, "int", "size (1 or more)"),
@@ -35,12 +35,12 @@ def defined():
         (None, 0.1, None, "float", "size (0.1 or more)"),
     ],
 )
-def test_help_tells_the_range_and_values_outside_are_refused(
-    defined, default, low, high, kind, told
+def test_help_contains_the_range_and_values_outside_are_refused(
+    defined, default, low, high, kind, help_text
 ):
     define("t_size", default, "size", low, high)
     flag = defined["t_size"]
-    assert (flag.flag_type(), flag.default, flag.help) == (kind, default, told)
+    assert (flag.flag_type(), flag.default, flag.help) == (kind, default, help_text)
     flag.parse(str(low))
     with pytest.raises(flags.IllegalFlagValueError):
         flag.parse(str(low - 1))
@@ -52,7 +52,7 @@ def test_help_tells_the_range_and_values_outside_are_refused(
             flag.parse(str(high + 1))
 
 
-def test_tuples_of_numbers_are_whole_and_each_in_its_range(defined):
+def test_tuples_contain_whole_numbers_in_their_range(defined):
     define("t_sizes", (1, 2), "sizes", 1, 9)
     flag = defined["t_sizes"]
     assert (flag.default, flag.help) == (["1", "2"], "sizes, each 1 to 9")
@@ -77,7 +77,7 @@ class Config:
     silent: int = 7
 
 
-def test_a_configuration_has_a_flag_for_each_field_that_says_what_it_is(defined):
+def test_a_configuration_has_a_flag_for_each_field_with_a_setting(defined):
     config = ConfigFlags(Config, MODEL, defaults={"size": 4}, prefix="t_", without=("fast",))
     found = {name: defined[name] for name in own_flags() if name.startswith("t_")}
     assert {*found, "name"} == {
@@ -106,7 +106,7 @@ def test_a_configuration_has_a_flag_for_each_field_that_says_what_it_is(defined)
     )
 
 
-def test_seeds_end_where_libraries_end(defined):
+def test_seeds_have_the_range_that_libraries_accept(defined):
     define("t_seed", 0, "seed of what is drawn", 0, LARGEST_SEED)
     flag = defined["t_seed"]
     assert flag.help == "seed of what is drawn (0 to 2^31 - 1)"
@@ -116,7 +116,7 @@ def test_seeds_end_where_libraries_end(defined):
             flag.parse(wrong)
 
 
-def test_a_seed_that_codewords_cannot_have_ends_with_one_line():
+def test_a_seed_that_codewords_cannot_use_is_a_one_line_error():
     command = [sys.executable, ROOT / "tools/measure_compression.py", f"--seed={2**32}"]
     done = subprocess.run([*command, "--run_dir=nowhere"], capture_output=True, text=True)
     assert done.returncode == 1

@@ -11,12 +11,12 @@ from apparel_embed.cli.ending import command, print_summary
 HERE = Path(sys.executable).parent
 
 
-def test_names_stand_one_below_the_other(capsys, activated):
+def test_summary_rows_are_aligned(capsys, activated):
     print_summary([("Report", Path("a/b.html")), ("Next", "python tools/evaluate.py")])
     assert capsys.readouterr().out == "Report:  a/b.html\nNext:    python tools/evaluate.py\n"
 
 
-def test_commands_run_in_a_shell_that_knows_no_such_program(capsys, monkeypatch):
+def test_commands_run_in_a_shell_without_these_programs_on_the_path(capsys, monkeypatch):
     monkeypatch.setenv("PATH", "/nowhere")
     monkeypatch.chdir(HERE.parent.parent)
     print_summary(
@@ -34,14 +34,14 @@ def test_commands_run_in_a_shell_that_knows_no_such_program(capsys, monkeypatch)
     ]
 
 
-def test_elsewhere_the_whole_path_is_given(capsys, monkeypatch, tmp_path):
+def test_the_absolute_path_is_printed_in_other_directories(capsys, monkeypatch, tmp_path):
     monkeypatch.setenv("PATH", "/nowhere")
     monkeypatch.chdir(tmp_path)
     print_summary([("Next", "python tools/evaluate.py")])
     assert capsys.readouterr().out == f"Next:  {HERE}/python tools/evaluate.py\n"
 
 
-def test_outside_the_clone_the_path_of_the_program_is_given(
+def test_the_path_of_the_program_is_printed_outside_the_clone(
     capsys, monkeypatch, tmp_path, activated
 ):
     (tmp_path / "tools").mkdir()
@@ -55,7 +55,7 @@ def test_outside_the_clone_the_path_of_the_program_is_given(
 
 
 @pytest.mark.parametrize("directory", ["runs/mine", "runs/my run", "runs/it's $HOME; #1 (a)"])
-def test_a_shell_takes_a_command_as_it_is_meant_whatever_is_in_paths(directory):
+def test_commands_with_special_characters_in_paths_are_quoted_for_the_shell(directory):
     line = command("tools/evaluate.py", run_dir=Path(directory), prepared=None, seed=0)
     assert shlex.split(line) == [
         "python",
@@ -69,11 +69,11 @@ def test_a_shell_takes_a_command_as_it_is_meant_whatever_is_in_paths(directory):
     assert echoed.stdout == f"python tools/evaluate.py --run_dir={directory} --seed=0\n"
 
 
-def test_programs_that_are_installed_need_no_python():
+def test_installed_programs_are_called_without_python():
     assert command("tensorboard", logdir="runs") == "tensorboard --logdir=runs"
 
 
-def test_a_path_of_python_with_a_blank_is_one_word(capsys, monkeypatch, tmp_path):
+def test_a_path_of_python_with_a_space_is_one_word(capsys, monkeypatch, tmp_path):
     python = tmp_path / "my env" / "bin" / "python"
     python.parent.mkdir(parents=True)
     python.touch()

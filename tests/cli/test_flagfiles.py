@@ -9,7 +9,7 @@ pytestmark = pytest.mark.slow
 ROOT = Path(__file__).parents[2]
 FLAGFILES = sorted(str(path.relative_to(ROOT)) for path in (ROOT / "flags").glob("*.flags"))
 
-# One process for all: it takes TensorFlow longer to load than flags to be parsed.
+# One process for all files, as loading TensorFlow takes longer than parsing flags.
 PARSE = """
 import runpy, sys
 from absl import flags
@@ -21,7 +21,7 @@ for path in sys.argv[1:]:
 """
 
 
-def test_every_flag_file_holds_flags_of_the_pipeline_with_allowed_values():
+def test_every_flag_file_contains_flags_of_the_pipeline_with_valid_values():
     done = subprocess.run(
         [sys.executable, "-c", PARSE, *FLAGFILES], capture_output=True, text=True, cwd=ROOT
     )
@@ -31,7 +31,7 @@ def test_every_flag_file_holds_flags_of_the_pipeline_with_allowed_values():
     ]
 
 
-def test_every_flag_file_says_how_it_is_run():
+def test_every_flag_file_contains_its_command():
     for path in FLAGFILES:
         head = (ROOT / path).read_text("utf-8")
         assert f"#   python tools/run_pipeline.py --flagfile={path}" in head

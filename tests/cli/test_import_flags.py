@@ -11,7 +11,7 @@ from apparel_embed.data.importers.splitting import SplitOptions
 
 @pytest.fixture
 def config(monkeypatch):
-    """Makes the configuration from arguments, with flags of its own."""
+    """Returns a function that parses arguments to a configuration, with separate flags."""
     values = flags.FlagValues()
     monkeypatch.setattr(flags, "FLAGS", values)
     for kind in ("string", "enum", "list", "bool", "integer", "float"):
@@ -72,17 +72,17 @@ def test_flags_become_the_configuration(config):
         (["--format=deepfashion2"], LayoutOptions()),
     ],
 )
-def test_each_layout_gets_its_own_options(config, arguments, options):
+def test_each_layout_gets_its_options(config, arguments, options):
     assert config(*arguments).options == options
 
 
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--format=folders", "--table=x.csv"], "--table is not allowed with --format=folders"),
-        (["--format=folders", "--encoding=utf-16"], "--encoding is not allowed with --format=fol"),
+        (["--format=folders", "--table=x.csv"], "--table does not apply to --format=folders"),
+        (["--format=folders", "--encoding=utf-16"], "--encoding does not apply to --format=fol"),
         (["--format=deepfashion2", "--image_dir=x"], "it is for deepfashion_in_shop, street2shop"),
-        (["--format=table", "--vertical= "], "--vertical= is not allowed"),
+        (["--format=table", "--vertical= "], "--vertical is empty"),
         (["--format=table", "--columns=photo"], "'photo' is not allowed; each is name:column"),
         (["--format=table", "--columns=:photo"], "':photo' is not allowed"),
         (["--format=table", "--columns=a:b,a:c"], "'a' is there twice"),
@@ -91,6 +91,6 @@ def test_each_layout_gets_its_own_options(config, arguments, options):
         (["--format=table", "--val_fraction=0.6", "--test_fraction=0.4"], "nothing to train on"),
     ],
 )
-def test_flags_that_contradict_or_are_wrong_are_refused(config, arguments, message):
+def test_contradictory_or_wrong_flags_are_refused(config, arguments, message):
     with pytest.raises(UserError, match=message):
         config(*arguments)

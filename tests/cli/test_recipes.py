@@ -1,4 +1,4 @@
-"""Recipes set the defaults of flags, in a process of their own: flags are global."""
+"""Recipes set the defaults of flags; tested in a separate process, as flags are global."""
 
 import json
 import os
@@ -14,7 +14,7 @@ from apparel_embed.models.embedding import POOLINGS
 
 ROOT = Path(__file__).parents[2]
 
-# What each of some command lines makes of a binary's flags, all in one process.
+# The values of a binary's flags for each of several command lines, all in one process.
 BINARY = """
 import json, sys
 from absl import flags
@@ -44,7 +44,7 @@ for binary, given in json.loads(sys.argv[1]):
     configs = binaries[binary]()
     flags.FLAGS(["binary", *given])
     apply_recipe()
-    # Parsing is over: configurations are made of what was set.
+    # Configurations are built from the parsed flags and the recipe.
     configs()
     defined = set(flags.FLAGS) - before
     found.append({name: flags.FLAGS[name].value for name in sorted(defined)})
@@ -64,7 +64,7 @@ GIVEN = {
         "everything",
         [PRESET, "--backbone=resnet50", "--margin=0.3", "--image_size=64", "--pooling=average"],
     ),
-    # As their own defaults say, but given.
+    # Equal to the flags' own defaults, but given.
     "defaults": (
         "everything",
         [PRESET, "--train_backbone=yes", "--min_images=2", "--student_batch_size=64"],
@@ -88,7 +88,7 @@ def found():
 
 
 def changed(found, what):
-    """Returns the flags that are not as without a recipe, and what they are."""
+    """Returns the flags and values that differ from those without a recipe."""
     return {
         name: value
         for name, value in found[what].items()
@@ -96,7 +96,7 @@ def changed(found, what):
     }
 
 
-def test_a_training_from_scratch_has_the_flags_own_defaults(found):
+def test_the_scratch_recipe_keeps_the_flags_own_defaults(found):
     assert found["nothing"]["recipe"] == "auto"
     assert found["nothing"]["pooling"] == "average"
     assert found["nothing"]["train_backbone"] == "yes"
@@ -105,22 +105,22 @@ def test_a_training_from_scratch_has_the_flags_own_defaults(found):
 
 
 @pytest.mark.parametrize("what", ["weights", "a file", "pretrained without weights"])
-def test_auto_follows_the_initial_weights_and_a_name_goes_before(found, what):
+def test_auto_follows_the_initial_weights_and_a_named_recipe_overrides_it(found, what):
     expected = {
         name: value for name, value in RECIPES[PRETRAINED].items() if name in found["nothing"]
     }
-    # Of the combined model the pipeline has flags of its own.
+    # The combined model has separate flags, which only the pipeline has.
     others = {*RECIPES[PRETRAINED]} - {*expected}
     assert all(name.startswith("combined_") for name in others)
     assert {name: found[what][name] for name in expected} == expected
     assert {*changed(found, what)} <= {*expected}
 
 
-def test_flags_that_are_given_go_before_the_recipe(found):
+def test_given_flags_override_the_recipe(found):
     some = found["some flags"]
     assert (some["backbone"], some["margin"]) == ("resnet50", 0.3)
     assert (some["image_size"], some["pooling"]) == (64, "average")
-    # The others are the recipe's.
+    # The others are set by the recipe.
     assert (some["items_per_batch"], some["train_backbone"]) == (20, "auto")
 
     defaults = found["defaults"]
@@ -129,7 +129,7 @@ def test_flags_that_are_given_go_before_the_recipe(found):
     assert defaults["pooling"] == "pyramid"
 
 
-def test_a_binary_that_knows_some_of_the_flags_gets_those(found):
+def test_a_binary_with_some_of_the_flags_gets_only_those(found):
     one = found["a specialist"]
     assert "student_steps" not in one
     assert "student_batch_size" not in one
@@ -137,18 +137,18 @@ def test_a_binary_that_knows_some_of_the_flags_gets_those(found):
         assert one[name] == RECIPES[PRETRAINED][name]
 
 
-def test_a_binary_without_recipes_is_left_alone(found):
+def test_a_binary_without_recipes_is_unchanged(found):
     assert found["no recipe"] == {"init_weights": "resnet50_imagenet"}
 
 
-def test_recipes_name_what_there_is():
+def test_recipes_name_existing_backbones_and_poolings():
     assert RECIPES[PRETRAINED]["backbone"] in BACKBONES
     assert RECIPES[PRETRAINED]["pooling"] in POOLINGS
 
 
-def test_a_plan_of_the_pipeline_tells_the_recipe_and_its_steps(tmp_path):
+def test_a_dry_run_of_the_pipeline_logs_the_recipe_and_plans_its_steps(tmp_path):
     weights = tmp_path / "weights.h5"
-    weights.write_bytes(b"not looked into by a dry run")
+    weights.write_bytes(b"not read by a dry run")
 
     def plan(*arguments):
         done = subprocess.run(
@@ -171,12 +171,12 @@ def test_a_plan_of_the_pipeline_tells_the_recipe_and_its_steps(tmp_path):
         plan = {line.split()[0]: line for line in lines if line}
         return done.stderr, plan
 
-    said, pretrained = plan(f"--init_weights={weights}", "--specialist_steps=7")
-    assert f"recipe pretrained (--init_weights={weights}): --backbone=efficientnet_lite_b0" in said
-    assert "--specialist_steps" not in said
+    log, pretrained = plan(f"--init_weights={weights}", "--specialist_steps=7")
+    assert f"recipe pretrained (--init_weights={weights}): --backbone=efficientnet_lite_b0" in log
+    assert "--specialist_steps" not in log
     steps = 2 * RECIPES[PRETRAINED]["combined_steps"]
     assert f"{steps} steps of 20 x 3 images" in pretrained["combined-start"]
     assert "7 steps of 20 x 3 images" in pretrained["specialist-bag"]
-    said, scratch = plan()
-    assert "recipe scratch (--init_weights=none)\n" in said
+    log, scratch = plan()
+    assert "recipe scratch (--init_weights=none)\n" in log
     assert "900 steps of 16 x 4 images" in scratch["combined-start"]

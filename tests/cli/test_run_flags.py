@@ -7,39 +7,39 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 
-# What binaries with these flags print as the next command, all in one process.
+# The next commands that binaries with these flags print, all in one process.
 BINARIES = """
 import json, sys
 from absl import flags
 from apparel_embed.cli import run_flags, search_flags
 from apparel_embed.cli.ending import command
 
-said = []
+commands = []
 for kind, given in json.loads(sys.argv[1]):
     before = set(flags.FLAGS)
     run = {**vars(run_flags), **vars(search_flags)}[kind]()
     flags.FLAGS(["binary", *given])
-    said.append(command("tools/next.py", **run.again))
+    commands.append(command("tools/next.py", **run.again))
     for name in set(flags.FLAGS) - before:
         delattr(flags.FLAGS, name)
-print(json.dumps(said))
+print(json.dumps(commands))
 """
 
 RUN, PREPARED = "--run_dir=runs/mine", "--prepared=data/prepared"
 INDEX = ["--saved_model=models/3", "--index_uri=http://localhost:19530"]
 ACCESS = ["--index_user=me", "--index_ca_file=ca.pem", "--index_password_file=secret.txt"]
 GIVEN = {
-    "the run": ("RunFlags", [RUN]),
-    "the run that has the dataset in it": ("RunFlag", [RUN]),
-    "the dataset too": ("RunFlags", [RUN, PREPARED]),
-    "the run that is searched": ("SearchRunFlags", [RUN]),
-    "the model and the index too": ("SearchRunFlags", [RUN, PREPARED, *INDEX]),
-    "how to reach the index, too": ("SearchRunFlags", [RUN, PREPARED, *INDEX, *ACCESS]),
+    "run": ("RunFlags", [RUN]),
+    "run with its dataset": ("RunFlag", [RUN]),
+    "run and dataset": ("RunFlags", [RUN, PREPARED]),
+    "searched run": ("SearchRunFlags", [RUN]),
+    "model and index": ("SearchRunFlags", [RUN, PREPARED, *INDEX]),
+    "model, index and access": ("SearchRunFlags", [RUN, PREPARED, *INDEX, *ACCESS]),
 }
 
 
 @pytest.fixture(scope="module")
-def said():
+def commands():
     done = subprocess.run(
         [sys.executable, "-c", BINARIES, json.dumps(list(GIVEN.values()))],
         capture_output=True,
@@ -51,6 +51,6 @@ def said():
 
 
 @pytest.mark.parametrize("what", GIVEN)
-def test_the_next_command_is_given_what_was_named_and_no_more(said, what):
+def test_the_next_command_has_exactly_the_given_flags(commands, what):
     _, given = GIVEN[what]
-    assert said[what] == f"python tools/next.py {' '.join(given)}"
+    assert commands[what] == f"python tools/next.py {' '.join(given)}"

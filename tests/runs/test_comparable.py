@@ -34,7 +34,7 @@ def dataset(tmp_path_factory):
 
 
 class MadeRuns:
-    """Makes the stage files of runs, with the flags of real ones, and nothing else."""
+    """Writes only the stage files of runs, with the flags of real ones."""
 
     def __init__(self, directory, dataset):
         self.directory, self.dataset = directory, dataset
@@ -49,7 +49,7 @@ class MadeRuns:
         init_weights="none",
         **targets,
     ):
-        """Returns the evaluation of a run whose groups are given as names joined by +."""
+        """Returns the evaluation stage of a run; groups are vertical names joined by +."""
         run_dir = self.directory / name
         optimization = OptimizationConfig(steps=steps, seed=seed)
         specialist = SpecialistConfig(ModelConfig(), optimization, init_weights=init_weights)
@@ -75,7 +75,7 @@ class MadeRuns:
             {},
             {TARGETS: target.fingerprint},
         )
-        # As the pipeline has it: the steps of all other trainings.
+        # As in the pipeline: the steps of all other trainings.
         further = sum(one.flags["optimization"]["steps"] for one in (*teachers, student))
         training = specialist.for_steps(further, verticals=3)
         combined = self._training(run_dir, COMBINED, verticals, training, start)
@@ -115,7 +115,7 @@ def runs(tmp_path, dataset):
     return MadeRuns(tmp_path, dataset)
 
 
-def test_runs_may_differ_by_seeds(runs, caplog):
+def test_runs_may_differ_in_seeds(runs, caplog):
     frozen = {"align_to": "frozen", "frozen": {"model": {"image_size": 64}, "seed": 3}}
     other_frozen = {**frozen, "frozen": {**frozen["frozen"], "seed": 4}}
     with caplog.at_level(logging.WARNING, logger="absl"):
@@ -125,8 +125,8 @@ def test_runs_may_differ_by_seeds(runs, caplog):
     assert not caplog.text
 
 
-def test_runs_may_differ_by_the_groups_that_were_found_and_what_comes_of_them(runs):
-    # So do the steps of the combined model, which are those of all that groups need.
+def test_runs_may_differ_in_groups_and_in_the_stages_that_depend_on_them(runs):
+    # The steps of the combined model differ, too: they are the sum over all other trainings.
     runs.check(
         runs.make("a", 0, ("bags", "hats+tops")),
         runs.make("b", 1, ("bags+hats+tops",)),
@@ -135,7 +135,7 @@ def test_runs_may_differ_by_the_groups_that_were_found_and_what_comes_of_them(ru
 
 
 @pytest.mark.parametrize(
-    ("options", "said"),
+    ("options", "message"),
     [
         ({"steps": 20}, r"specialist-bags was made with optimization.steps=10 in .*, but 20 in"),
         (
@@ -152,18 +152,18 @@ def test_runs_may_differ_by_the_groups_that_were_found_and_what_comes_of_them(ru
         ),
         ({"dim": 32}, r"targets was made with dim=64 in .*, but 32 in"),
         ({"align_to": "none"}, r"with align_to=combined-start in .*, but none in"),
-        ({"unlabelled": True}, r"targets was made with unlabelled=nothing in .*, but True in"),
+        ({"unlabelled": True}, r"targets was made with unlabelled=\(not set\) in .*, but True in"),
         ({"init_weights": "imagenet"}, r"was made with init_weights=none in .*, but imagenet in"),
     ],
 )
-def test_a_setting_that_differs_is_told_with_stage_runs_and_values(runs, options, said):
+def test_the_error_for_a_differing_setting_names_stage_runs_and_values(runs, options, message):
     alike = [runs.make("s0", 0), runs.make("s1", 1)]
     other = runs.make("other", 2, **options)
     end = "; expected runs that differ only in seeds and groups"
 
     for run in (alike, alike[::-1]):
         first = run[0].directory.parent.name
-        with pytest.raises(UserError, match=rf"--runs: stage .*{said} .*other{end}") as refused:
+        with pytest.raises(UserError, match=rf"--runs: stage .*{message} .*other{end}") as refused:
             runs.check(*run, other)
         assert f"/{first}, but " in str(refused.value)
 
@@ -174,7 +174,7 @@ def test_stages_that_only_two_of_the_runs_have_are_compared(runs):
         runs.make("s1", 1),
         runs.make("s2", 2, ("bags+hats", "tops")),
     ]
-    # Only the specialist of tops was trained otherwise, and the first run has none.
+    # Only the specialist of tops was trained differently, and the first run has none.
     shutil.rmtree(evaluations[2].directory.parent / "specialist-tops")
     runs.check(*evaluations)
     stage = runs._stage(
@@ -188,21 +188,22 @@ def test_stages_that_only_two_of_the_runs_have_are_compared(runs):
         runs.check(*evaluations)
 
 
-def test_a_stage_that_is_gone_or_was_made_anew_is_not_compared_and_named(runs, caplog):
+def test_a_stage_that_is_missing_or_was_redone_is_skipped_with_a_warning(runs, caplog):
     first, second = runs.make("s0", 0), runs.make("s1", 1)
     for run in (first, second):
         shutil.rmtree(run.directory.parent / STUDENT)
-    anew = runs._stage(second.directory.parent / STUDENT, {"start": "none"}, {})
+    redone = runs._stage(second.directory.parent / STUDENT, {"start": "none"}, {})
     with caplog.at_level(logging.WARNING, logger="absl"):
         runs.check(first, second)
 
     for run in (first, second):
-        gone = run.directory.parent / STUDENT
-        assert f"{gone}: not there as {run.directory} was made from it" in caplog.text
-    assert anew.directory.is_dir()
+        skipped = run.directory.parent / STUDENT
+        expected = f"{skipped}: missing or changed since {run.directory} was made from it"
+        assert expected in caplog.text
+    assert redone.directory.is_dir()
 
 
-def test_runs_that_started_from_earlier_ones_are_compared_with_those(runs, caplog):
+def test_stages_of_earlier_runs_that_runs_started_from_are_compared(runs, caplog):
     def second_step(name, seed, **first):
         noisy = runs.make(f"noisy-{name}", seed, **first)
         start = open_stage(noisy.directory.parent / COMBINED)
@@ -234,15 +235,15 @@ def test_an_image_in_two_datasets_is_refused(dataset, tmp_path):
     items = [("i0", "bags", 2), *((f"other{number}", "bags", 2) for number in range(1, 70))]
     other = make_dataset(tmp_path / "data", items)
     run_dirs = [tmp_path / name for name in "aba"]
-    said = r"/a and .*/b were .* share images of split test, such as 0_test_0\.png; expected"
+    message = r"/a and .*/b were .* share images of split test, such as 0_test_0\.png; expected"
 
-    with pytest.raises(UserError, match=said):
+    with pytest.raises(UserError, match=message):
         check_images(run_dirs, [dataset, other, dataset], "test")
 
 
 def test_images_of_the_same_name_may_differ(dataset, tmp_path):
     items = [(f"i{number}", "bags", 2) for number in range(70)]
-    # The first item is black on the left in all datasets, on the right it differs.
+    # The first item is black on the left in all datasets, but differs on the right.
     other = make_dataset(tmp_path / "data", items, seed=1)
     assert other.index["image"] == dataset.index["image"]
     assert other.index["item_id"] == dataset.index["item_id"]
@@ -250,7 +251,7 @@ def test_images_of_the_same_name_may_differ(dataset, tmp_path):
     check_images([tmp_path / "a", tmp_path / "b"], [dataset, other], "test")
 
 
-def test_of_many_images_some_are_compared_all_over(dataset, tmp_path, monkeypatch):
+def test_a_sample_spread_over_all_shared_images_is_compared(dataset, tmp_path, monkeypatch):
     # 140 images in test: every third is read. Only the last one is the same.
     items = [(f"i{number}", "bags", 2) for number in range(70)]
     other = make_dataset(tmp_path / "data", items, seed=1)
@@ -267,6 +268,6 @@ def test_of_many_images_some_are_compared_all_over(dataset, tmp_path, monkeypatc
     assert seen == [47, 47]
 
 
-def test_runs_of_one_dataset_share_their_images_by_right(dataset):
+def test_runs_on_one_dataset_may_share_images(dataset):
     for count in (2, 3):
         check_images([dataset.directory] * count, list(itertools.repeat(dataset, count)), "val")

@@ -27,7 +27,7 @@ NOISE = {"combined": 0.9, "specialists": 0.6, "unified": 0.7}
 
 
 def make_models(dataset, seed, names=tuple(NOISE), split="test"):
-    """Embeddings that are an item's direction with more or less noise."""
+    """Returns models whose embeddings are an item's direction plus noise."""
     images = evaluation_set(dataset, split)
     random = np.random.default_rng(seed)
     _, item = np.unique(images.items.astype(str), return_inverse=True)
@@ -43,13 +43,13 @@ def make_models(dataset, seed, names=tuple(NOISE), split="test"):
 
 
 class Runs:
-    """Two seeds on one dataset (s0, s1), and one run on another (new); datasets are beside them."""
+    """Two seeds on one dataset (s0, s1), and one run on another (new), next to their datasets."""
 
     def __init__(self, directory):
         self.directory = directory
         items = [(f"i{number}", ("bags", "tops")[number % 2], 2) for number in range(12)]
         self.dataset = make_dataset(directory / "data", items)
-        # Named alike, but other images.
+        # The same names, but different images.
         self.anew = make_dataset(directory / "data-new", items[:6] + items[8:], seed=1)
         self.models = {}
         for name, dataset, seed in (
@@ -83,7 +83,7 @@ def runs(tmp_path_factory):
 
 @pytest.fixture
 def new_runs(runs, tmp_path):
-    """The same in a directory of its own, to be changed."""
+    """A copy of the runs that a test may change."""
     copy = object.__new__(Runs)
     copy.__dict__ = {**runs.__dict__, "directory": tmp_path, "models": dict(runs.models)}
     for name in ("s0", "s1", "new"):
@@ -125,7 +125,7 @@ def test_seeds_are_averaged_and_each_run_has_the_figures_of_its_summary(runs):
     assert json.loads(json.dumps(record, allow_nan=False)) == record
 
 
-def test_another_dataset_is_a_stratum_of_its_own(runs):
+def test_another_dataset_is_a_separate_stratum(runs):
     record = compare_runs(runs["s0", "new", "s1"])
     row = by_key(record)["unified", "merged"]
 
@@ -140,7 +140,7 @@ def test_another_dataset_is_a_stratum_of_its_own(runs):
     assert [one["run"] for one in record["runs"]] == [str(run) for run in runs["s0", "new", "s1"]]
 
 
-def test_the_pairs_of_the_evaluation_are_compared_on_the_same_queries(runs):
+def test_the_model_pairs_of_the_evaluation_are_compared_on_the_same_queries(runs):
     record = compare_runs(runs["s0", "new"])
 
     pairs = [(one["model"], one["minus"]) for one in record["comparisons"]]
@@ -157,7 +157,7 @@ def test_the_pairs_of_the_evaluation_are_compared_on_the_same_queries(runs):
         assert found["low"] <= found["difference"] <= found["high"]
 
 
-def test_the_seed_is_that_of_the_bootstrap(runs):
+def test_the_seed_only_changes_the_bootstrap(runs):
     first, again, other = (compare_runs(runs["s0", "s1"], seed=seed) for seed in (0, 0, 1))
 
     assert first == again
@@ -165,7 +165,7 @@ def test_the_seed_is_that_of_the_bootstrap(runs):
     assert first != other
 
 
-def test_models_and_scopes_that_a_run_lacks_are_named_and_left_out(new_runs, caplog):
+def test_models_and_scopes_that_a_run_lacks_are_logged_and_left_out(new_runs, caplog):
     names = ("colour_histogram", "specialists", "unified")
     new_runs.add("less", new_runs.dataset, 4, names=names)
     with caplog.at_level(logging.INFO, logger="absl"):
@@ -176,11 +176,11 @@ def test_models_and_scopes_that_a_run_lacks_are_named_and_left_out(new_runs, cap
     ]  # fmt: skip
     assert [one["minus"] for one in record["comparisons"]] == ["specialists"]
     s0, less = new_runs["s0", "less"]
-    assert f"colour_histogram is not compared within: not so in {s0}\n" in caplog.text
-    assert f"combined is not compared within: not so in {less}\n" in caplog.text
+    assert f"colour_histogram is not compared within: missing in {s0}\n" in caplog.text
+    assert f"combined is not compared within: missing in {less}\n" in caplog.text
 
 
-def test_grouped_specialists_are_left_out_where_they_are_the_specialists_once_more(new_runs):
+def test_grouped_specialists_equal_to_the_specialists_are_left_out(new_runs):
     names = ("specialists", "grouped_specialists", "unified")
     run_dirs = [new_runs.add(f"g{seed}", new_runs.dataset, seed, names=names) for seed in (5, 6)]
 
@@ -190,7 +190,7 @@ def test_grouped_specialists_are_left_out_where_they_are_the_specialists_once_mo
         ("unified", "specialists")
     ]
 
-    # Where one run found groups, the other's single verticals are what it found, too.
+    # If one run found larger groups, the other's single verticals are the groups that it found.
     summary = run_dirs[0] / "evaluation/summary.json"
     changed = read_json(summary)
     for row in changed["rows"]:
@@ -214,15 +214,15 @@ def test_another_dataset_than_was_evaluated_is_refused(new_runs):
     prepared = new_runs.directory / "s1/prepared"
     prepared.unlink()
     prepared.symlink_to(new_runs.anew.directory.resolve())
-    said = r"s1/evaluation: was made from another dataset than .*s1/prepared .*--prepared"
+    message = r"s1/evaluation: was made from a dataset with fingerprint .*s1/prepared .*--prepared"
 
-    with pytest.raises(UserError, match=said):
+    with pytest.raises(UserError, match=message):
         compare_runs(new_runs["s0", "s1"])
-    with pytest.raises(UserError, match=r"s0/evaluation: .* than .*data-new/prepared"):
+    with pytest.raises(UserError, match=r"s0/evaluation: .* but that of .*data-new/prepared is"):
         compare_runs(new_runs["s0", "s1"], new_runs.anew.directory)
 
 
-def test_runs_that_cannot_be_taken_together_are_refused(new_runs):
+def test_runs_that_cannot_be_compared_are_refused(new_runs):
     s0, s1 = new_runs["s0", "s1"]
     val = new_runs.add("val", new_runs.dataset, 7, split="val")
     other = new_runs.add("other", new_runs.dataset, 8, names=("mine",))
@@ -232,19 +232,19 @@ def test_runs_that_cannot_be_taken_together_are_refused(new_runs):
     link = s0.with_name("link")
     link.symlink_to(s0)
 
-    for run_dirs, said in (
-        ([], "names 0 runs; at least 2"),
-        ([s0], "names 1 runs; at least 2"),
+    for run_dirs, message in (
+        ([], "expected at least 2 runs, got 0"),
+        ([s0], "expected at least 2 runs, got 1"),
         ([s0, s1, s0], "s0 is given twice"),
         ([s0, link], "link is given twice"),
         ([s0, copy], "copy was made from the same flags and inputs as .*s0;"),
         ([s0, val], r"different splits \(.*s0 on test, .*val on val\)"),
-        ([s0, other], "no model in common among combined, specialists, unified, mine"),
-        ([s0, s0.with_name("none")], "none is no directory"),
+        ([s0, other], "have none of combined, specialists, unified, mine in common"),
+        ([s0, s0.with_name("none")], "none is not a directory"),
         ([s0, partial.parent], "begun/evaluation: it is not finished"),
         ([s0, s0 / "prepared"], "evaluation: no stage is there"),
     ):
-        with pytest.raises(UserError, match=said):
+        with pytest.raises(UserError, match=message):
             compare_runs(run_dirs)
 
 
@@ -261,13 +261,13 @@ def test_runs_that_were_trained_differently_are_refused(new_runs):
         new_runs.add(name, new_runs.dataset, 1, behind=[stage])
 
     compare_runs(new_runs["a", "b"])
-    said = r"stage combined was made with steps=9 in .*/a, but 8 in .*/c; expected"
-    with pytest.raises(UserError, match=said):
+    message = r"stage combined was made with steps=9 in .*/a, but 8 in .*/c; expected"
+    with pytest.raises(UserError, match=message):
         compare_runs(new_runs["a", "b", "c"])
 
 
-def test_datasets_with_answers_in_other_verticals_are_refused(new_runs):
-    # A hat has one image of each split: its query has no answer.
+def test_datasets_with_matches_in_different_verticals_are_refused(new_runs):
+    # A hat has one image in each split: its query has no match.
     items = [("i0", "bags", 2), ("i1", "tops", 2), ("hat", "hats", 1)]
     silent = make_dataset(new_runs.directory / "silent", items, seed=2)
     items[0] = ("i0", "bags", 1)
@@ -278,23 +278,23 @@ def test_datasets_with_answers_in_other_verticals_are_refused(new_runs):
     rows = compare_runs(new_runs["s0", "silent-run"])["rows"]
     for row in rows:
         assert row["r_at_1"] == pytest.approx(np.mean(row["r_at_1_runs"]))
-    said = r"s0 has answers in the verticals bags, tops, but .*fewer-run in tops; expected"
-    with pytest.raises(UserError, match=said):
+    message = r"s0 has .* a match in the verticals bags, tops, but .*fewer-run in tops; expected"
+    with pytest.raises(UserError, match=message):
         compare_runs(new_runs["s0", "silent-run", "fewer-run"])
 
 
 def test_runs_on_two_datasets_of_the_same_images_are_refused(new_runs):
-    # Prepared twice: with further images, or without some.
+    # Prepared twice, with one item added and some removed.
     items = [(f"i{number}", ("bags", "tops")[number % 2], 2) for number in range(12)]
     again = make_dataset(new_runs.directory / "again", [*items[:9], ("j", "tops", 2)])
     assert again.fingerprint != new_runs.dataset.fingerprint
     new_runs.add("again-run", again, 4)
-    said = (
+    message = (
         r"s0 and .*again-run were evaluated on different datasets that share images of split "
         r"test, such as 0_test_0\.png; .* on one prepared dataset and name it with --prepared"
     )
 
-    with pytest.raises(UserError, match=said):
+    with pytest.raises(UserError, match=message):
         compare_runs(new_runs["s0", "s1", "new", "again-run"])
     compare_runs(new_runs["new", "again-run"])
 
@@ -310,7 +310,7 @@ def test_embeddings_of_other_images_are_refused(new_runs):
         compare_runs(new_runs["s0", "s1"])
 
 
-def test_a_comparison_is_written_anew_into_its_directory(runs, tmp_path):
+def test_a_new_comparison_replaces_the_old_one(runs, tmp_path):
     write_comparison(compare_runs(runs["s0", "new"]), tmp_path / "made/here")
     record = compare_runs(runs["s0", "s1"])
     write_comparison(record, tmp_path / "made/here")
@@ -319,13 +319,13 @@ def test_a_comparison_is_written_anew_into_its_directory(runs, tmp_path):
     assert (tmp_path / "made/here/comparison.txt").read_text("utf-8") == render_runs(record)
     assert len(list((tmp_path / "made/here").iterdir())) == 2
     (tmp_path / "file").write_text("precious")
-    with pytest.raises(UserError, match=r"--output=.*file: cannot be written to"):
+    with pytest.raises(UserError, match=r"--output=.*file: could not write to it"):
         write_comparison(record, tmp_path / "file")
     assert (tmp_path / "file").read_text() == "precious"
 
 
 @pytest.mark.slow
-def test_the_binary_prints_the_tables_and_says_what_it_wrote(runs, tmp_path, activated):
+def test_the_binary_prints_the_tables_and_the_paths_of_its_output(runs, tmp_path, activated):
     s0, s1 = runs["s0", "s1"]
     output = tmp_path / "seeds"
     done = subprocess.run(

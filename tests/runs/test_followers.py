@@ -1,4 +1,4 @@
-"""What a process does with the stages of a run whose chief is another one."""
+"""Stages of a run in a process that is not the chief."""
 
 import json
 
@@ -14,7 +14,7 @@ FLAGS, INPUTS = {"steps": 1}, {"data": "abc"}
 
 @pytest.fixture
 def be(monkeypatch):
-    """Makes this process one of two, by its number."""
+    """Returns a function that makes this process one of two, given its index."""
 
     def become(index):
         named = {"cluster": {"worker": ["a:1", "b:2"]}, "task": {"type": "worker", "index": index}}
@@ -25,7 +25,7 @@ def be(monkeypatch):
 
 @pytest.fixture
 def chief_later(be, monkeypatch):
-    """Lets the chief do something while this process, which is the other one, waits."""
+    """Returns a function that lets the chief act while this process, the other one, waits."""
     waited = []
 
     def arrange(action):
@@ -63,14 +63,14 @@ def test_a_process_that_is_not_the_chief_waits_for_the_stage(tmp_path, chief_lat
     assert stage.result == {"answer": 42}
 
 
-def test_a_finished_stage_is_not_waited_for(tmp_path, be):
+def test_no_process_waits_for_a_finished_stage(tmp_path, be):
     be(0)
     make(tmp_path / "one")
     be(1)
     assert make(tmp_path / "one", never, on_all_workers=True).result == {"answer": 42}
 
 
-def test_common_work_is_done_aside_and_nothing_of_it_stays(tmp_path, chief_later):
+def test_shared_work_is_done_in_a_temporary_directory_that_is_removed(tmp_path, chief_later):
     seen = []
 
     def work(directory):
@@ -87,7 +87,7 @@ def test_common_work_is_done_aside_and_nothing_of_it_stays(tmp_path, chief_later
     assert files(tmp_path) == ["one", "one/stage.json"]
 
 
-def test_common_work_goes_on_from_what_the_chief_goes_on_from(tmp_path, be, chief_later):
+def test_shared_work_resumes_from_the_chiefs_checkpoint(tmp_path, be, chief_later):
     def interrupted(directory):
         (directory / "checkpoint").write_text("step 7")
         raise KeyboardInterrupt
@@ -106,7 +106,7 @@ def test_common_work_goes_on_from_what_the_chief_goes_on_from(tmp_path, be, chie
     assert found == ["step 7"]
 
 
-def test_what_the_chief_copies_is_no_common_work(tmp_path, be, chief_later):
+def test_a_stage_that_the_chief_copies_is_not_shared_work(tmp_path, be, chief_later):
     be(0)
     make(tmp_path / "other")
     chief_later(lambda: make(tmp_path / "one", never, reuse_from=[tmp_path / "other"]))
@@ -114,16 +114,16 @@ def test_what_the_chief_copies_is_no_common_work(tmp_path, be, chief_later):
     assert stage.result == {"answer": 42}
 
 
-def test_a_stage_that_was_only_to_be_renamed_is_no_common_work(tmp_path, be, chief_later):
+def test_a_complete_stage_that_was_not_yet_renamed_is_not_shared_work(tmp_path, be, chief_later):
     be(0)
     make(tmp_path / "one")
-    # As by a chief that was killed just before it gave the finished stage its name.
+    # As if the chief had been killed just before it renamed the finished stage.
     (tmp_path / "one").rename(tmp_path / "one.partial")
     chief_later(lambda: make(tmp_path / "one", never))
     assert make(tmp_path / "one", never, on_all_workers=True).result == {"answer": 42}
 
 
-def test_a_stage_made_of_something_else_is_refused_by_all(tmp_path, be):
+def test_all_processes_refuse_a_stage_that_was_made_with_other_flags(tmp_path, be):
     be(0)
     make(tmp_path / "one")
     be(1)
@@ -131,7 +131,7 @@ def test_a_stage_made_of_something_else_is_refused_by_all(tmp_path, be):
         run_stage(StageSpec(tmp_path / "one", flags={"steps": 2}, inputs=INPUTS, work=never))
 
 
-def test_the_chief_holds_the_run_for_all(tmp_path, be):
+def test_the_chief_locks_the_run_for_all_processes(tmp_path, be):
     be(0)
     with only_run(tmp_path / "run"):
         before = files(tmp_path / "run")

@@ -1,4 +1,4 @@
-"""A run that grows from another, and one that takes its space: tiny, every stage for real."""
+"""A run that grows from another, and one that is aligned to it: tiny, but with real stages."""
 
 import json
 
@@ -45,7 +45,7 @@ def old(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def grown(old):
-    """The run, the plan of it before it was made, and what it printed."""
+    """The directory of the run, its plan, and its output."""
     run_dir = old.with_name("grown")
     command = (
         "run_pipeline.py", f"--run_dir={run_dir}", ALL, f"--grow_from={old}",
@@ -60,11 +60,11 @@ def grown(old):
     return run_dir, plan, printed
 
 
-def test_teachers_of_the_new_vertical_alone_are_trained_from_the_old_student(old, grown):
+def test_only_teachers_of_the_new_vertical_are_trained_from_the_old_student(old, grown):
     run_dir, plan, _ = grown
     trained = ("combined-start", "specialist-skirt", "student")
-    there = sorted(path.parent.name for path in run_dir.glob("*/model"))
-    assert there == sorted(trained)
+    existing = sorted(path.parent.name for path in run_dir.glob("*/model"))
+    assert existing == sorted(trained)
     assert all(name in plan for name in ("prepared-new", "prepared ", *trained))
     assert record_of(run_dir, "combined-start")["flags"]["verticals"] == ["skirt"]
     assert record_of(run_dir, "student")["flags"]["more_often"] == {"skirt": 3.0}
@@ -114,14 +114,14 @@ def test_growth_is_measured_and_printed(old, grown):
         if (row["model"], row["scope"], row["vertical"]) == ("unified", "within", "ALL")
     )
     assert r_at_1["old_on_old"] == pytest.approx(theirs)
-    # Half of one vertical's combined model, its specialist and the student; then all of two.
+    # Half of one vertical's combined model, its specialist and the student; then all for two.
     assert found["cost_ratio"]["grown"]["steps"] == 2 + 4 + 4
     assert found["cost_ratio"]["steps"] == pytest.approx(10 / (6 + 2 * 4 + 4))
     assert "old_verticals_change: " in printed
     assert "of the training seconds" in printed
 
 
-def test_evaluate_finds_the_same_and_takes_another_to_compare_with(grown):
+def test_evaluate_gives_the_same_result_without_a_run_to_compare_with(grown):
     run_dir, *_ = grown
     found = growth_of(run_dir)
     run("evaluate.py", f"--run_dir={run_dir}", "--nomeasure_speed")
@@ -130,11 +130,11 @@ def test_evaluate_finds_the_same_and_takes_another_to_compare_with(grown):
     assert again["old_verticals_change"] == found["old_verticals_change"]
 
 
-def test_a_vertical_that_is_known_is_no_reason_to_grow(old):
+def test_growing_without_a_new_vertical_is_refused(old):
     command = ("run_pipeline.py", f"--run_dir={old.with_name('none')}", OLD, *FLAGS)
-    said = refused(*command, f"--grow_from={old}")
-    assert f"--grow_from={old}: knows all verticals of the manifest (bag, dress)" in said
-    assert f"give --align_to={old} instead" in said
+    message = refused(*command, f"--grow_from={old}")
+    assert f"--grow_from={old}: already has all verticals of the manifest (bag, dress)" in message
+    assert f"use --align_to={old} instead" in message
     assert not old.with_name("none").exists()
 
 
@@ -152,13 +152,13 @@ def test_a_new_student_searches_the_old_index(old):
     rows = json.loads((run_dir / "evaluation/summary.json").read_text())["rows"]
     assert {"specialists", "combined", "unified"} <= {row["model"] for row in rows}
 
-    # Built alike, it starts from the old student unless the combined model is asked for.
+    # With the same architecture, it starts from the old student unless a flag says otherwise.
     student = record_of(run_dir, "student")
     assert student["inputs"]["init_from"] == record_of(old, "student")["fingerprint"]
-    said = refused(*command, "--student_start=combined", "--dry_run")
-    assert "was made with start='init_from', now it is 'combined-start'" in said
+    message = refused(*command, "--student_start=combined", "--dry_run")
+    assert "was made with start='init_from', now it is 'combined-start'" in message
 
-    # The way back is refused: tests/search/test_matching.py.
+    # The reverse is refused: see tests/search/test_matching.py.
     run("build_index.py", f"--run_dir={old}")
     image = next((old / "synthetic").rglob("*.jpg"))
     search = ("search.py", f"--run_dir={old}", f"--image={image}")

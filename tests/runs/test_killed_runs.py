@@ -1,4 +1,4 @@
-"""A run that is stopped or killed at any moment, called again, ends with the same bits."""
+"""A run that is stopped or killed at any moment and resumed ends with the same bits."""
 
 import os
 import signal
@@ -10,10 +10,10 @@ from tiny_run import STAGES, contents, duration, log_of, start, wait_for, walk
 
 pytestmark = pytest.mark.slow
 
-# So many times is the run ended in the suite; APPAREL_EMBED_KILLS=24 does it twice in every stage.
+# How often the run is stopped in the suite; APPAREL_EMBED_KILLS=24 stops every stage twice.
 _KILLS = int(os.environ.get("APPAREL_EMBED_KILLS", "2"))
 _FEW = ("specialist-dress", "student")
-# By turns. The second is not noticed before it comes, the first may let a step end.
+# Used alternately. The first may let a step finish; the second gives no warning.
 _SIGNALS = (signal.SIGTERM, signal.SIGKILL)
 _STATUS = {signal.SIGTERM: 75, signal.SIGKILL: -signal.SIGKILL}
 
@@ -26,13 +26,13 @@ def whole(tmp_path_factory):
 
 
 def stages():
-    """Returns in which stage to end the run each time, in the order of the run."""
+    """Returns the stages in which to stop the run, in order."""
     names = STAGES if len(_FEW) < _KILLS else _FEW
     return sorted((names[kill % len(names)] for kill in range(_KILLS)), key=STAGES.index)
 
 
 def end_in(run_dir, stage, seconds, checkpoint, number):
-    """Starts the run and sends a signal so long after a stage's beginning, or first checkpoint."""
+    """Starts the run and signals it `seconds` after a stage's start or first checkpoint."""
     process = start(run_dir)
     wait_for(run_dir, stage, process, checkpoint)
     process.join(seconds)
@@ -42,20 +42,20 @@ def end_in(run_dir, stage, seconds, checkpoint, number):
     return process.exitcode
 
 
-def test_a_run_that_is_ended_in_every_stage_comes_to_the_same_bits(whole, tmp_path):
+def test_a_run_that_is_stopped_in_several_stages_gives_the_same_bits(whole, tmp_path):
     random = np.random.default_rng(0)
     run_dir = tmp_path / "run"
     ended = []
     for index, stage in enumerate(stages()):
         number = _SIGNALS[(index + 1) % 2]
-        # A training takes longest to build its graph: every other time wait for that.
+        # Building its graph takes most of a training's time: wait for that every other time.
         steps = index % 2 == 0 and (whole / stage / "tensorboard").is_dir()
         seconds = random.uniform(0, 1 if steps else duration(whole, stage))
         status = end_in(run_dir, stage, seconds, steps, number)
         since = "its first checkpoint" if steps else "its beginning"
         print(f"{stage}, {seconds:.2f} s after {since}, {number.name}: {status}", flush=True)
         ended.append(status == _STATUS[number])
-        # It may have come to its end before.
+        # The run may have finished before the signal.
         assert ended[-1] or status == 0
     walk(run_dir)
 
@@ -63,12 +63,12 @@ def test_a_run_that_is_ended_in_every_stage_comes_to_the_same_bits(whole, tmp_pa
     log = log_of(run_dir).read_text()
     assert "Traceback" not in log
     assert "resuming from step" in log
-    ours, expected = contents(run_dir), contents(whole)
-    assert sorted(ours) == sorted(expected)
-    assert [name for name in expected if ours[name] != expected[name]] == []
+    found, expected = contents(run_dir), contents(whole)
+    assert sorted(found) == sorted(expected)
+    assert [name for name in expected if found[name] != expected[name]] == []
 
 
-def test_a_second_pipeline_on_the_same_run_is_refused_at_once_and_the_first_goes_on(tmp_path):
+def test_a_second_pipeline_on_the_same_run_is_refused_and_the_first_continues(tmp_path):
     run_dir = tmp_path / "run"
     first = start(run_dir)
     wait_for(run_dir, "synthetic", first)
@@ -79,5 +79,5 @@ def test_a_second_pipeline_on_the_same_run_is_refused_at_once_and_the_first_goes
     first.join()
 
     assert (alive, second.exitcode) == (True, 1)
-    said = f"{run_dir}: process {first.pid} on host {socket.gethostname()} ("
-    assert said in log_of(run_dir).read_text()
+    message = f"{run_dir}: process {first.pid} on host {socket.gethostname()} ("
+    assert message in log_of(run_dir).read_text()

@@ -1,4 +1,4 @@
-"""The job that shows several machines: what its containers would be told, without a cluster."""
+"""The example job for several machines: the environment of its containers, without a cluster."""
 
 import json
 import os
@@ -17,7 +17,7 @@ def documents():
     return {one["kind"]: one for one in yaml.safe_load_all(JOB.read_text())}
 
 
-def test_workers_find_each_other_by_the_names_that_the_service_gives(documents, tmp_path):
+def test_workers_find_each_other_by_the_host_names_of_the_service(documents, tmp_path):
     service, job = documents["Service"], documents["Job"]
     pod = job["spec"]["template"]["spec"]
     (container,) = pod["containers"]
@@ -46,7 +46,7 @@ def test_workers_find_each_other_by_the_names_that_the_service_gives(documents, 
 
 
 @pytest.mark.slow
-def test_the_command_has_flags_that_the_binary_knows(documents):
+def test_the_command_only_has_flags_of_the_binary(documents):
     script = documents["Job"]["spec"]["template"]["spec"]["containers"][0]["args"][0]
     names = {word.split("=")[0] for word in script.split() if word.startswith("--")}
     known = subprocess.run(

@@ -1,4 +1,4 @@
-"""The pipeline at a tiny size: every stage is real, what is learnt is useless."""
+"""The pipeline at a tiny size: all stages are real, but the models learn nothing useful."""
 
 import html
 import json
@@ -49,7 +49,7 @@ def test_the_summary_has_every_model_scope_and_vertical(walked):
         assert 0 < row["chance"] < 0.5
 
 
-def test_the_summary_tells_the_trainings_behind_each_model_and_the_baseline_has_as_many_steps(
+def test_the_summary_lists_the_trainings_behind_each_model_with_equal_steps_for_the_baseline(
     walked,
 ):
     run_dir, done = walked
@@ -57,7 +57,7 @@ def test_the_summary_tells_the_trainings_behind_each_model_and_the_baseline_has_
     roads = {road["model"]: road for road in summary["roads"]}
 
     assert {name: (road["trainings"], road["steps"]) for name, road in roads.items()} == {
-        # 6 steps to start from; then 12, as two specialists and the student have together.
+        # 6 steps to start from; then 12, like two specialists and the student together.
         "combined": (2, 6 + 12),
         "specialists": (3, 6 + 8),
         "grouped_specialists": (3, 6 + 8),
@@ -72,18 +72,18 @@ def test_the_summary_tells_the_trainings_behind_each_model_and_the_baseline_has_
     assert "grouped_specialists" not in done.stdout
 
 
-def test_a_dry_run_finds_all_finished_and_writes_nothing(walked):
+def test_a_dry_run_of_a_finished_run_lists_all_stages_as_finished_and_writes_nothing(walked):
     run_dir, _ = walked
     before = {path: path.stat().st_mtime_ns for path in sorted(run_dir.rglob("*"))}
     done = run_tool("run_pipeline.py", f"--run_dir={run_dir}", *FLAGS, "--dry_run")
 
     assert done.returncode == 0, done.stderr[-3000:]
     *stages, end = done.stdout.splitlines()
-    # What a library prints when it is imported may come before.
+    # Libraries may print something when they are imported.
     assert [" ".join(line.split()) for line in stages][-13:] == [
         f"{name} finished" for name in PLANNED
     ]
-    assert end == "Nothing was done or written (--dry_run)."
+    assert end == "Nothing was run or written (--dry_run)."
     assert {path: path.stat().st_mtime_ns for path in sorted(run_dir.rglob("*"))} == before
 
 
@@ -102,7 +102,7 @@ def record_of(run_dir, name):
     return json.loads((run_dir / name / "stage.json").read_text())
 
 
-def test_the_combined_model_to_compare_with_goes_on_for_all_other_steps(walked):
+def test_the_combined_model_for_comparison_continues_for_all_other_steps(walked):
     run_dir, _ = walked
     start, combined = (record_of(run_dir, name) for name in ("combined-start", "combined"))
 
@@ -114,21 +114,21 @@ def test_the_combined_model_to_compare_with_goes_on_for_all_other_steps(walked):
         assert one["flags"]["verticals"] == ["bag", "dress"]
 
 
-def test_specialists_and_student_start_from_the_combined_model_and_keep_it_if_nothing_is_gained(
+def test_specialists_and_student_start_from_the_combined_model_and_keep_it_without_improvement(
     walked,
 ):
     run_dir, _ = walked
     for name in ("specialist-bag", "specialist-dress", "student", "combined"):
         record = record_of(run_dir, name)
         assert record["flags"]["start"] == "combined-start"
-        # Validated before the first step, too.
+        # Step 0 is validated, too.
         result = record["result"]
         assert 0 <= result["kept_step"] <= result["trained_steps"]
         assert result["trained_steps"] == record["flags"]["optimization"]["steps"]
         assert (run_dir / name / "model/model.weights.h5").is_file()
 
 
-def test_targets_are_of_unit_length_from_teachers_that_were_rotated_and_chosen(walked):
+def test_targets_have_unit_length_and_come_from_rotated_and_selected_teachers(walked):
     run_dir, _ = walked
     dataset = PreparedDataset.open(run_dir / "prepared")
     for file, split in (("targets", "train"), ("held_out", "val")):
@@ -145,7 +145,7 @@ def test_targets_are_of_unit_length_from_teachers_that_were_rotated_and_chosen(w
     }
     for entry in teachers.values():
         assert entry["cosine_after"] >= entry["cosine_before"] - 1e-5
-    # Of 3 items nothing can be shown to be better.
+    # With 3 items, no teacher is significantly better.
     for choice in result["choices"]:
         assert choice["chosen"].startswith("joint")
         assert choice["chosen"] == choice["candidates"][0]["name"]
@@ -154,7 +154,7 @@ def test_targets_are_of_unit_length_from_teachers_that_were_rotated_and_chosen(w
         assert (choice["queries"], choice["items"]) == (9, 3)
 
 
-def test_the_student_tells_how_it_agrees_with_its_teachers(walked):
+def test_the_student_records_its_agreement_with_its_teachers(walked):
     run_dir, _ = walked
     result = record_of(run_dir, "student")["result"]
 
@@ -166,7 +166,7 @@ def test_the_student_tells_how_it_agrees_with_its_teachers(walked):
     assert html.escape(result["diagnosis"]) in page
 
 
-def test_the_end_tells_the_table_and_where_everything_is(walked):
+def test_the_output_ends_with_the_table_and_the_location_of_the_results(walked):
     run_dir, done = walked
 
     assert "unified" in done.stdout
@@ -177,7 +177,7 @@ def test_the_end_tells_the_table_and_where_everything_is(walked):
     assert (run_dir / "evaluation/tables.txt").read_text().strip() in done.stdout
 
 
-def test_the_log_tells_of_no_renamed_inputs_and_there_are_none(walked):
+def test_no_inputs_are_renamed_or_logged_as_renamed(walked):
     run_dir, done = walked
     assert "unified: training from step 0 to 4" in done.stderr
     assert "will be renamed" not in done.stderr
@@ -186,7 +186,7 @@ def test_the_log_tells_of_no_renamed_inputs_and_there_are_none(walked):
     assert inputs == {"serving_default": ["image_bytes"], "embed_images": ["images"]}
 
 
-def test_the_saved_model_gives_the_embeddings_of_the_evaluation(walked, tmp_path):
+def test_the_saved_model_returns_the_embeddings_of_the_evaluation(walked, tmp_path):
     run_dir, _ = walked
     dataset = PreparedDataset.open(run_dir / "prepared")
     records, expected = read_embeddings(run_dir / "evaluation/embeddings/unified.parquet")
@@ -214,7 +214,7 @@ np.savez({str(tmp_path / "found.npz")!r}, **{{name: one.numpy() for name, one in
     np.testing.assert_allclose(found["embedding"][found["valid"]], expected[:5], atol=1e-5)
 
 
-def test_the_report_shows_the_numbers_of_the_summary_and_needs_nothing_else(walked):
+def test_the_report_shows_the_numbers_of_the_summary_and_is_self_contained(walked):
     run_dir, _ = walked
     text = (run_dir / "report/index.html").read_text("utf-8")
     tables = Page(text).tables
@@ -241,29 +241,29 @@ def test_a_second_call_skips_every_stage_and_changes_nothing(walked):
     done = run_tool("run_pipeline.py", f"--run_dir={run_dir}", *FLAGS)
 
     assert done.returncode == 0, done.stderr[-3000:]
-    # The prepared dataset; combined twice, grouping, two specialists, targets, student, evaluation,
-    # export, report and summaries.
+    # The prepared dataset, two combined models, grouping, two specialists, targets, student,
+    # evaluation, export, report and summaries.
     assert done.stderr.count("finished before, skipped") == 12
     after = {path: path.stat().st_mtime_ns for path in run_dir.rglob("*") if path.is_file()}
     assert after == before
 
 
-def test_a_changed_flag_under_an_old_run_is_refused_in_one_line(walked):
+def test_a_changed_flag_for_an_existing_run_is_a_one_line_error(walked):
     run_dir, _ = walked
     done = run_tool("run_pipeline.py", f"--run_dir={run_dir}", *FLAGS, "--margin=0.7")
 
     assert done.returncode == 1
     last = done.stderr.splitlines()[-1]
     assert "combined-start was made with --margin=" in last and "now it is 0.7" in last
-    assert "made from that, and to be redone: " in last and "student" in last
-    assert "with --redo_from=" in last
+    assert "stages that depend on them: " in last and "student" in last
+    assert "tools/run_pipeline.py --redo_from=" in last
     assert "Traceback" not in done.stderr
 
 
-def test_flags_that_a_later_stage_refuses_begin_no_stage(walked):
+def test_no_stage_starts_if_a_later_stage_refuses_a_flag(walked):
     run_dir, _ = walked
     before = {path.name for path in run_dir.iterdir()}
-    # Other groups may be searched for, but the student was made with other steps.
+    # A search for other groups would be fine, but the student was made with other steps.
     changes = ["--grouping=all", "--student_steps=5"]
     done = run_tool("run_pipeline.py", f"--run_dir={run_dir}", *FLAGS, *changes)
 
@@ -272,13 +272,13 @@ def test_flags_that_a_later_stage_refuses_begin_no_stage(walked):
     assert {path.name for path in run_dir.iterdir()} == before
 
 
-def test_what_other_flags_concern_is_redone_and_nothing_before_it(walked, tmp_path):
+def test_redo_from_redoes_a_stage_and_all_that_depend_on_it(walked, tmp_path):
     run_dir = tmp_path / "run"
     shutil.copytree(walked[0], run_dir)
     before = {path.parent.name: path.read_text() for path in run_dir.glob("*/stage.json")}
     longer = [f"--run_dir={run_dir}", *FLAGS, "--student_steps=5", "--nomeasure_speed"]
     refused = run_tool("run_pipeline.py", *longer, "--redo_from=student")
-    # The model to compare with has the student's steps, too.
+    # The steps of the combined model for comparison include the student's.
     assert refused.returncode == 1
     assert "--redo_from=student,combined, which keeps" in refused.stderr.splitlines()[-1]
     assert not (run_dir / "replaced").exists()
@@ -295,7 +295,7 @@ def test_what_other_flags_concern_is_redone_and_nothing_before_it(walked, tmp_pa
     assert (run_dir / "saved_model/2/saved_model.pb").is_file()
 
 
-def test_the_single_binaries_find_what_the_pipeline_left(walked):
+def test_single_binaries_find_the_stages_of_the_pipeline(walked):
     run_dir, _ = walked
     for tool, arguments in (
         ("export_targets.py", []),
@@ -307,7 +307,7 @@ def test_the_single_binaries_find_what_the_pipeline_left(walked):
         assert "skipped" in done.stderr
 
 
-def test_the_report_is_made_anew_for_other_flags_and_then_the_same_at_each_call(walked):
+def test_the_report_is_rewritten_for_other_flags_and_then_the_same_in_each_call(walked):
     run_dir, _ = walked
     report = run_dir / "report"
     written = []
@@ -323,7 +323,7 @@ def test_the_report_is_made_anew_for_other_flags_and_then_the_same_at_each_call(
     assert written[0] == written[1]
 
 
-def test_a_group_of_verticals_is_trained_by_its_own_binary(walked):
+def test_a_group_of_verticals_is_trained_by_train_specialist(walked):
     run_dir, _ = walked
     others = ("--synthetic", "--processes", "--student", "--combined")
     training = [flag for flag in FLAGS if not flag.startswith(others)]
@@ -344,7 +344,7 @@ def test_a_group_of_verticals_is_trained_by_its_own_binary(walked):
 
 
 def walked_from_specialists(walked, to):
-    """Copies a run up to its triplet models, from where other flags may go on."""
+    """Copies a run up to its triplet models, to continue with other flags."""
     for directory in walked[0].iterdir():
         if directory.name.startswith(("prepared", "specialist-", "combined", "grouping", "synth")):
             shutil.copytree(directory, to / directory.name)
@@ -352,9 +352,7 @@ def walked_from_specialists(walked, to):
 
 
 @pytest.mark.parametrize("align_to", ["frozen", "none"])
-def test_targets_need_no_combined_model_where_they_are_aligned_to_another_or_to_none(
-    walked, tmp_path, align_to
-):
+def test_targets_need_a_combined_model_only_if_they_are_aligned_to_it(walked, tmp_path, align_to):
     run_dir = walked_from_specialists(walked, tmp_path / "run")
     for name in ("combined", "combined-start"):
         shutil.rmtree(run_dir / name)
@@ -377,7 +375,7 @@ def test_targets_need_no_combined_model_where_they_are_aligned_to_another_or_to_
 
     refused = run_tool("export_targets.py", f"--run_dir={run_dir}", "--stage=other")
     assert refused.returncode == 1
-    assert "--align_to=combined needs another stage" in refused.stderr.splitlines()[-1]
+    assert "--align_to=combined requires the stage" in refused.stderr.splitlines()[-1]
 
 
 @pytest.mark.parametrize("flag", ["--dry_run", "--nodry_run"])

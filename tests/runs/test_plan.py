@@ -43,7 +43,7 @@ def begun(tmp_path_factory):
     return config, prepare(preparing, processes=1)
 
 
-def test_of_a_run_that_is_not_begun_all_is_to_do_and_nothing_is_written(tmp_path):
+def test_all_stages_of_a_new_run_are_to_do_and_nothing_is_written(tmp_path):
     config = with_groups(config_of(tmp_path / "run"), "each")
     plan = plan_pipeline(config)
 
@@ -54,7 +54,7 @@ def test_of_a_run_that_is_not_begun_all_is_to_do_and_nothing_is_written(tmp_path
     assert sizes(plan)["prepared"] == "130 images"
     assert sizes(plan)["specialist-bag"] == "24 steps of 4 x 2 images, out of 30"
     assert sizes(plan)["combined-start"] == "24 steps of 4 x 2 images, out of 60"
-    # As many as two specialists and the student.
+    # As many steps as two specialists and the student.
     assert sizes(plan)["combined"] == "72 steps of 4 x 2 images, out of 60"
     assert sizes(plan)["targets"] == "60 images"
     assert sizes(plan)["student"] == "24 steps of 8 images, out of 60"
@@ -64,12 +64,12 @@ def test_of_a_run_that_is_not_begun_all_is_to_do_and_nothing_is_written(tmp_path
     assert not any(tmp_path.iterdir())
 
 
-def test_a_plan_is_told_as_a_table(tmp_path):
+def test_a_plan_is_rendered_as_a_table(tmp_path):
     lines = plan_pipeline(config_of(tmp_path / "run")).render().splitlines()
 
     assert lines[0] == "synthetic          to do  130 images to draw"
-    assert "--grouping=affinity also trains groups to find out" in lines[-2]
-    assert lines[-1] == "Nothing was done or written (--dry_run)."
+    assert "--grouping=affinity also trains groups to find the best ones" in lines[-2]
+    assert lines[-1] == "Nothing was run or written (--dry_run)."
 
     *_, time, end = plan_pipeline(config_of(tmp_path / "run")).render("An hour.").splitlines()
     assert (time, end) == ("An hour.", lines[-1])
@@ -78,7 +78,7 @@ def test_a_plan_is_told_as_a_table(tmp_path):
 @pytest.mark.parametrize(
     ("changes", "planned"),
     [
-        # A specialist of two has the steps of two.
+        # A specialist of two verticals has the steps of two specialists.
         ({}, {"specialist-bag+dress": 48, "specialist-bag": 24, "combined": 48 + 2 * 24 + 24}),
         ({"single_specialists": False}, {"specialist-bag+dress": 48, "combined": 48 + 24}),
         (
@@ -92,7 +92,7 @@ def test_a_plan_is_told_as_a_table(tmp_path):
         ),
     ],
 )
-def test_the_combined_model_to_compare_with_has_the_steps_of_all_other_trainings(
+def test_the_combined_model_for_comparison_has_the_steps_of_all_other_trainings(
     tmp_path, changes, planned
 ):
     config = with_groups(config_of(tmp_path / "run"), "given", [("bag", "dress")])
@@ -105,7 +105,7 @@ def test_the_combined_model_to_compare_with_has_the_steps_of_all_other_trainings
     assert ("specialist-bag" in found) == changes.get("single_specialists", True)
 
 
-def test_specialists_and_student_may_start_from_no_combined_model(tmp_path, monkeypatch):
+def test_specialists_and_student_need_not_start_from_the_combined_model(tmp_path, monkeypatch):
     config = with_groups(config_of(tmp_path / "run"), "each")
     starts, seen = {}, {}
 
@@ -131,7 +131,7 @@ def test_specialists_and_student_may_start_from_no_combined_model(tmp_path, monk
     assert starts == {True: ["none", start, start, start], False: ["none", "none", "none", start]}
 
 
-def test_what_is_finished_and_begun_is_told(begun):
+def test_a_plan_shows_finished_and_interrupted_stages(begun):
     config, dataset = begun
     run_dir = config.run_dir
 
@@ -189,7 +189,7 @@ def spec_of(directory, flags, inputs=None):
     return StageSpec(directory, flags=flags, inputs=inputs or {}, work=lambda _: {})
 
 
-def test_all_stages_that_other_flags_concern_are_told_at_once_and_can_be_redone(begun):
+def test_the_error_names_all_stages_made_with_other_flags_and_they_can_be_redone(begun):
     config, _ = begun
     run_dir = config.run_dir
     for steps in (1, 2):
@@ -200,8 +200,8 @@ def test_all_stages_that_other_flags_concern_are_told_at_once_and_can_be_redone(
     with pytest.raises(UserError) as refused:
         plan.render()
     assert str(refused.value) == (
-        f"{run_dir}: first was made with loop.steps=1, now it is 2; made from that, and to be "
-        "redone: second. Name another --run_dir, or redo them by tools/run_pipeline.py with "
+        f"{run_dir}: first was made with loop.steps=1, now it is 2; stages that depend on them: "
+        "second. Use another --run_dir, or redo them with tools/run_pipeline.py "
         "--redo_from=first, which keeps the old ones"
     )
 
@@ -211,18 +211,21 @@ def test_all_stages_that_other_flags_concern_are_told_at_once_and_can_be_redone(
     assert states(plan) == {"first": "to be redone"}
 
 
-def test_a_stage_to_be_redone_too_is_told_with_those_that_are(tmp_path):
+def test_the_suggested_redo_from_includes_the_given_one(tmp_path):
     for name in ("student", "combined"):
         run_stage(spec_of(tmp_path / name, {"steps": 1}))
-    for redo_from, told in ((["student"], "student,combined"), (["combined"], "combined,student")):
+    for redo_from, suggested in (
+        (["student"], "student,combined"),
+        (["combined"], "combined,student"),
+    ):
         plan = StagePlan(tmp_path, redo_from)
         for name in ("student", "combined"):
             plan.access.make(spec_of(tmp_path / name, {"steps": 2}))
         with pytest.raises(UserError) as refused:
             plan.refuse()
-        differing = told.split(",")[1]
+        differing = suggested.split(",")[1]
         assert str(refused.value) == (
-            f"{tmp_path}: {differing} was made with steps=1, now it is 2. Name another --run_dir, "
-            f"or redo them by tools/run_pipeline.py with --redo_from={told}, which keeps the old "
-            "ones"
+            f"{tmp_path}: {differing} was made with steps=1, now it is 2. Use another --run_dir, "
+            f"or redo them with tools/run_pipeline.py --redo_from={suggested}, which keeps the "
+            "old ones"
         )

@@ -18,7 +18,7 @@ def test_kinds_have_different_names():
 
 
 @pytest.mark.parametrize("in_report", [True, False])
-def test_a_new_kind_needs_nothing_but_its_line_to_be_made_planned_and_shown(
+def test_a_new_kind_only_needs_its_entry_to_be_run_planned_and_shown(
     tmp_path, tiny_prepared, in_report
 ):
     def make(pipeline):

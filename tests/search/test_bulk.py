@@ -216,7 +216,7 @@ def test_a_dry_run_writes_no_file(catalogue, embedded, tmp_path):
         text=True,
     )
     assert done.returncode == 0, done.stderr
-    assert f"{tmp_path / 'index.db'}, would be made" in done.stdout
+    assert f"{tmp_path / 'index.db'}, would be created" in done.stdout
     assert "nothing was written" in done.stdout
     assert list(tmp_path.iterdir()) == []
 
@@ -230,7 +230,7 @@ def test_searching_without_an_index_does_not_create_one(tmp_path):
     )
     assert done.returncode == 1
     assert done.stderr.splitlines()[-1] == (
-        f"search.py: {run / 'index.db'}: no index; tools/build_index.py makes one"
+        f"search.py: {run / 'index.db'}: no index; build one with tools/build_index.py"
     )
     assert not run.exists()
 

@@ -249,7 +249,7 @@ def test_the_shell_refuses_a_box_or_vertical_with_detect(tmp_path, flag):
 
     assert done.returncode == 1
     assert done.stderr.splitlines()[-1] == (
-        "search.py: --detect finds boxes and verticals itself: give no --box or --vertical"
+        "search.py: --detect finds boxes and verticals itself; remove --box and --vertical"
     )
 
 

@@ -1,1 +1,1 @@
-"""One module for each kind of stage of a run; `registry` has them all."""
+"""One module for each kind of stage of a run; `registry` lists them all."""

@@ -17,14 +17,14 @@ from apparel_embed.store.record import Stage
 from apparel_embed.training.config import SpecialistConfig
 
 GROWN_SHARE = 0.5
-"""Of `--combined_steps`, what teachers of new verticals take that start from an earlier student.
+"""Share of `--combined_steps` for teachers of new verticals that start from an earlier student.
 
-On two seeds of the quickstart they found as much after half of the steps, on split val.
+For two seeds of the quickstart, half of the steps gave the same accuracy on split val.
 """
 
 
 def make_starts(pipeline: PipelineRun) -> list[Stage]:
-    """Trains combined models: specialists start from each, the student from the first."""
+    """Trains combined models. Specialists start from each of them, the student from the first."""
     run, config = pipeline.teaching, pipeline.config
     verticals, stages = run.dataset.verticals, []
     earlier = (STUDENT,) if pipeline.grown else ()
@@ -40,9 +40,9 @@ def make_starts(pipeline: PipelineRun) -> list[Stage]:
 
 
 def make_compared(pipeline: PipelineRun) -> list[Stage]:
-    """Trains the first combined model on, for as many steps as all other trainings take."""
+    """Continues the first combined model for as many steps as all other trainings together."""
     if pipeline.grown:
-        # It would cost as much as the full run that growing saves.
+        # It would cost as much as the full run that growing avoids.
         return []
     run = pipeline.run
     seeds = pipeline.config.combined_seeds
@@ -50,13 +50,13 @@ def make_compared(pipeline: PipelineRun) -> list[Stage]:
     steps = sum(
         stage.flags["optimization"]["steps"] for stage in others if stage.name != COMBINED_START
     )
-    run.access.log("combined model to compare with: %d further steps", steps)
+    run.access.log("combined model for comparison: %d further steps", steps)
     training, start = _training(pipeline, steps), pipeline[COMBINED_START]
     return [specialist_stage(run, run.dataset.verticals, training, COMBINED, start)]
 
 
 def _training(pipeline: PipelineRun, steps: int) -> SpecialistConfig:
-    """Returns the training of a combined model by some steps."""
+    """Returns the configuration that trains a combined model for `steps` steps."""
     verticals, rate = pipeline.teaching.dataset.verticals, pipeline.config.combined_learning_rate
     training = pipeline.config.specialist.for_steps(steps, verticals=len(verticals))
     optimization = dataclasses.replace(

@@ -1,4 +1,4 @@
-"""The stage that measures what smaller models and smaller embeddings cost in R@1."""
+"""The stage that measures the loss in R@1 of compressed models and embeddings."""
 
 from __future__ import annotations
 
@@ -40,14 +40,14 @@ TABLE_FILE = "compression.md"
 
 
 def compression_stage(run: Run, model: Stage, config: CompressionConfig) -> Stage:
-    """Makes a model and its embeddings smaller, and measures what that costs.
+    """Compresses a model and its embeddings, and measures the loss in R@1.
 
-    Writes `model_<kind>.tflite`, and `compression.json` and the same as a table, `compression.md`.
+    Writes `model_<kind>.tflite`, `compression.json`, and the same as a table, `compression.md`.
 
     Args:
       run: the run.
-      model: the stage of the model.
-      config: what to do.
+      model: the model's stage.
+      config: the kinds of compression to measure.
     """
     dataset = run.dataset
 
@@ -66,8 +66,8 @@ def compression_stage(run: Run, model: Stage, config: CompressionConfig) -> Stag
         for kind in config.embeddings:
             compressor = make_compressor(kind, train, pq_bytes=config.pq_bytes, seed=config.seed)
             seen = compressor.decode(compressor.encode(embeddings))
-            asked = None if compressor.queries_too else embeddings
-            outcomes = query_outcomes(seen, images, query_embeddings=asked)
+            queries = None if compressor.queries_too else embeddings
+            outcomes = query_outcomes(seen, images, query_embeddings=queries)
             size = compressor.bytes_per_image
             rows.append(_row("embedding", kind, size, outcomes, whole, config.seed))
         record = {"split": config.split, "rows": rows}
@@ -76,7 +76,7 @@ def compression_stage(run: Run, model: Stage, config: CompressionConfig) -> Stag
             temporary.write_text(render_compression(record), "utf-8")
         return {"rows": len(rows)}
 
-    # Tuples as they come back from JSON.
+    # Lists instead of tuples, as read back from JSON.
     flags = {k: list(v) if isinstance(v, tuple) else v for k, v in vars(config).items()}
     return run.make(
         COMPRESSION,
@@ -94,7 +94,7 @@ def _smaller_models(
     images: EvaluationSet,
     config: CompressionConfig,
 ) -> Iterator[tuple[str, int, Outcomes]]:
-    """Yields kind, bytes and outcomes of each TensorFlow Lite model, which it writes."""
+    """Writes the TensorFlow Lite models; yields the kind, size in bytes and outcomes of each."""
     if not config.tflite:
         return
     size = model.input_shape[1]

@@ -1,4 +1,4 @@
-"""The stage of the detector, which finds the garments of photographs."""
+"""The stage of the detector, which finds the garments in photographs."""
 
 from __future__ import annotations
 
@@ -25,24 +25,24 @@ def detector_stage(
     config: DetectorTraining,
     start: Stage | None = None,
 ) -> Stage:
-    """Trains a detector on photographs, or finds it trained; it is in `<stage>/model`.
+    """Trains a detector on photographs, or finds it finished; the model is in `<stage>/model`.
 
     Args:
-      run: the run; its dataset of single garments is not looked at.
-      photographs: prepared whole.
+      run: the run; its dataset of single garments is not used.
+      photographs: the dataset of whole photographs.
       config: how to train.
-      start: the stage of the embedding model whose backbone it starts from, where it has the same
-        one; None for initial weights.
+      start: the stage of the embedding model whose backbone weights it starts from, if their
+        backbones are the same; None for initial weights.
 
     Raises:
-      UserError: if split train has no photograph with a box, or the stage was made with other
-        flags or inputs.
+      UserError: split train has no photograph with a box, or the stage was made with other flags
+        or inputs.
     """
     records = len(photographs.select(split="train"))
     if not records:
         raise UserError(
-            f"{photographs.directory}: split train has no photograph with a box; a detector learns "
-            "from boxes"
+            f"{photographs.directory}: split train has no photograph with a box; the detector is "
+            "trained on boxes"
         )
     optimization = config.optimization.settled(records)
     config = dataclasses.replace(config, optimization=optimization)
@@ -51,7 +51,7 @@ def detector_stage(
         start = None
 
     flags = training_flags(config)
-    # What the training finds out: the verticals that have boxes, and the threshold.
+    # Results of the training: the verticals that have boxes, and the threshold.
     del flags["model"]["verticals"], flags["model"]["score_threshold"]
 
     def work(directory: Path) -> dict[str, Any]:
@@ -78,7 +78,7 @@ def detector_stage(
 
 
 def make(pipeline: PipelineRun) -> list[Stage]:
-    """Trains the detector, if there are photographs for it."""
+    """Trains the detector if the pipeline has one."""
     photographs, config = pipeline.photographs, pipeline.config.detector
     if photographs is None or config is None:
         return []

@@ -66,14 +66,14 @@ COMPARISONS = (
 
 @dataclasses.dataclass(frozen=True)
 class Models:
-    """The models of a run that are evaluated, and reported, together.
+    """The models of a run that are evaluated and reported together.
 
     Attributes:
       specialists: finished stages, one for each vertical, or none.
-      grouped: finished stages that together know every vertical once, those of the student's
-        teachers, or none.
+      grouped: finished stages of the groups' specialists, which together cover every vertical
+        exactly once, or none.
       combined: the stage of the triplet model on all verticals, or None.
-      student: the stage of the student, or None.
+      student: the student's stage, or None.
     """
 
     specialists: Sequence[Stage] = ()
@@ -89,7 +89,7 @@ class Models:
 
     @property
     def by_name(self) -> dict[str, list[Stage]]:
-        """The stages of each model that is there, by its name in the summary."""
+        """The stages of each existing model, by its name in the summary."""
         named = {
             COMBINED_MODEL: [self.combined],
             SPECIALISTS: self.specialists,
@@ -101,11 +101,11 @@ class Models:
 
 @dataclasses.dataclass(frozen=True)
 class Street:
-    """What is measured on photographs.
+    """The detector to measure and its photographs.
 
     Attributes:
-      detector: the stage of the detector.
-      photographs: prepared whole.
+      detector: the detector's stage.
+      photographs: the dataset of whole photographs.
     """
 
     detector: Stage
@@ -126,24 +126,25 @@ def evaluation_stage(
     """Evaluates all models on the same queries.
 
     Writes `summary.json`, the same as a table in `tables.txt`, and the embeddings of each model
-    in `embeddings/<model>.parquet`; of a student `items.json`, see `measure_items`, and
-    `absent.json`, see `measure_absent`; with a detector `detection.json` and `detection.png`;
-    beside an earlier student `growth.json`.
+    in `embeddings/<model>.parquet`; for a student `items.json` (see `measure_items`) and
+    `absent.json` (see `measure_absent`); with a detector `detection.json` and `detection.png`;
+    with an earlier student `growth.json`.
 
     Args:
       run: the run.
-      models: what to evaluate.
-      split: to evaluate on, "val" or "test".
-      init_weights: initial weights of the frozen backbone to compare with, as in
-        `load_initial_weights`; its architecture is that of the first stage given.
-      seed: of the bootstrap.
+      models: the models to evaluate.
+      split: split to evaluate on, "val" or "test".
+      init_weights: initial weights of the frozen backbone for comparison, as in
+        `load_initial_weights`; its architecture is that of the first model's.
+      seed: seed of the bootstrap.
       vertical_head: the stage of the student's vertical head, to evaluate searches that it routes.
       street: the detector, measured together with the student.
-      growth: students to measure that of the run beside.
+      growth: students to compare the run's student with.
 
     Raises:
-      UserError: if there is no model, specialists do not know every vertical once, the split
-        answers no query, or an earlier student has other verticals or another length only.
+      UserError: there is no model, specialists do not cover every vertical exactly once, the split
+        has no query with a match, or an earlier student has no vertical in common or embeddings of
+        another length.
     """
     dataset, by_name = run.dataset, models.by_name
     _check(by_name, dataset, split)
@@ -202,14 +203,14 @@ def evaluation_stage(
             **weights_input(init_weights),
             **(growth.inputs if growth else {}),
         },
-        # Students to measure beside may be named later, and the head may be trained later.
+        # Students to compare with may be named later, and the head may be trained later.
         overwrite=(*GROWTH_INPUTS, VERTICAL_HEAD),
         size=counted(len(dataset.select(split=split)), "image"),
     )
 
 
 def weights_of(stages: Sequence[Stage | None]) -> str:
-    """Returns the initial weights that models began from; of a file the fingerprint."""
+    """Returns the initial weights that models started from; for a file, its fingerprint."""
     inputs = (stage.inputs for stage in stages if stage)
     return next((one["init_weights"] for one in inputs if "init_weights" in one), "none")
 
@@ -221,11 +222,11 @@ def _baselines(
     init_weights: str,
     seed: int,
 ) -> dict[str, Embedded]:
-    """Returns what models that were not trained make of the images."""
+    """Returns the embeddings of the untrained baselines."""
     if re.fullmatch("[0-9a-f]{64}", init_weights):
         raise UserError(
             f"--init_weights: the run's models started from a weights file with fingerprint "
-            f"{init_weights[:16]}; give that file, to compare with the frozen backbone"
+            f"{init_weights[:16]}; name that file to compare with the frozen backbone"
         )
     records = images.records
     frozen = embed_by_frozen_backbone(dataset, records, architecture, init_weights, seed)
@@ -235,7 +236,7 @@ def _baselines(
 def _embedded(
     dataset: PreparedDataset, images: EvaluationSet, by_name: Mapping[str, Sequence[Stage]]
 ) -> dict[str, Embedded]:
-    """Returns what each model makes of the images."""
+    """Returns the embeddings of each trained model."""
     found: dict[str, Embedded] = {}
     groups: dict[str, dict[tuple[str, ...], Path]] = {}
     for name, stages in by_name.items():
@@ -260,7 +261,7 @@ def _write(
     by_name: Mapping[str, Sequence[Stage]],
     notes: Sequence[str],
 ) -> None:
-    """Writes the summary, to which it adds what trainings took, and its tables."""
+    """Writes the summary, with the costs of trainings added, and its tables."""
     costs = [road_cost(name, run_dir, stages) for name, stages in by_name.items()]
     summary["roads"] = [dataclasses.asdict(cost) for cost in costs]
     write_json(directory / SUMMARY_FILE, summary)
@@ -283,38 +284,38 @@ def _write(
 def _check(by_name: Mapping[str, Sequence[Stage]], dataset: PreparedDataset, split: str) -> None:
     """Raises a UserError if models cannot be evaluated, see `evaluation_stage`."""
     if not by_name:
-        raise UserError("there is no model to evaluate: name specialists, combined or student")
+        raise UserError("no model to evaluate; name --specialists, --combined or --student")
     for stages in (by_name.get(name, []) for name in (SPECIALISTS, GROUPED)):
         known = [vertical for stage in stages for vertical in stage.flags["verticals"]]
         twice = sorted({vertical for vertical in known if known.count(vertical) > 1})
         if twice:
             raise UserError(
-                f"more than one specialist for {', '.join(twice)}; name one of them each"
+                f"more than one specialist for {', '.join(twice)}; name one for each vertical"
             )
         missing = sorted(set(dataset.verticals) - set(known))
         if known and missing:
             raise UserError(
-                f"no specialist for {', '.join(missing)}; the specialists given know "
+                f"no specialist for {', '.join(missing)}; the named specialists cover "
                 f"{', '.join(sorted(known))}"
             )
     if not any(answered_queries(evaluation_set(dataset, split)).values()):
         raise UserError(
-            f"{dataset.directory}: split {split} answers no query: there is nothing to evaluate. A "
-            "query needs another image of its item in the same split; name another by --split"
+            f"{dataset.directory}: split {split} has no query with a match. A query needs another "
+            "image of its item in the same split; choose another split with --split"
         )
 
 
 def models_of(pipeline: PipelineRun) -> Models:
     """Returns the models of a pipeline."""
     if pipeline.grown:
-        # Its teachers know the new verticals only.
+        # Its teachers only cover the new verticals.
         return Models(student=pipeline[STUDENT])
     specialists, grouped = single_specialists(pipeline.run), grouped_specialists(pipeline)
     return Models(specialists, grouped, pipeline[COMBINED], pipeline[STUDENT])
 
 
 def make(pipeline: PipelineRun) -> list[Stage]:
-    """Evaluates every model, where there is anything to measure on."""
+    """Evaluates every model if the split has a query with a match."""
     if not pipeline.is_measured:
         return []
     training, detector = pipeline.config.specialist, pipeline.get(DETECTOR)

@@ -1,4 +1,4 @@
-"""The stage that searches for groups; its trials are stages of specialists."""
+"""The stage that searches for groups of verticals; its trials are specialist stages."""
 
 from __future__ import annotations
 
@@ -32,26 +32,26 @@ GROUPS_FILE = "groups.json"
 def grouping_stage(
     run: Run, search: SearchConfig, training: SpecialistConfig, start: Stage | None = None
 ) -> Stage:
-    """Finds the groups; `<stage>/groups.json` has them with every trial and its evidence.
+    """Finds the groups; writes them to `<stage>/groups.json` with every trial and its evidence.
 
-    Trials are stages of their own, `specialist-<verticals>`, and sessions in `<stage>/tensorboard`.
-    A search with another rule or budget overwrites this one, and trains what is missing.
+    Trials are separate stages, `specialist-<verticals>`, and sessions in `<stage>/tensorboard`.
+    A search with another rule or budget overwrites this one, and trains only missing models.
 
     Args:
       run: the run.
-      search: how to find them.
+      search: how to search for groups.
       training: how the specialist of one vertical is trained.
       start: the stage of this run with the model that trials start from, or None.
 
     Returns:
-      The stage, whose result holds `groups`, lists of verticals, and `complete`. In a plan of a
-      search every vertical is alone.
+      The stage, whose result contains `groups`, lists of verticals, and `complete`. In a plan of a
+      search, every vertical is a group.
 
     Raises:
-      UserError: if groups given do not fit the dataset, or differ from those given before, or the
-        stage or a trial was made by another way of training.
+      UserError: the given groups do not fit the dataset or differ from those of the existing
+        stage, or the stage or a trial was made with other training settings.
     """
-    # Of what trials start from in an earlier run, the one model that every run has.
+    # Trials may start from several models of an earlier run; every run has the combined one.
     starts_from = find_start(start, training, (COMBINED,), run.directory)
 
     def work(directory: Path) -> dict[str, Any]:
@@ -85,7 +85,7 @@ def grouping_stage(
 def _planned_groups(
     run: Run, search: SearchConfig, training: SpecialistConfig, start: Stage | None
 ) -> Groups:
-    """Plans a search; returns its groups, or each vertical alone where it is to find them."""
+    """Plans a search; returns its groups, or single verticals if they have yet to be found."""
     verticals = run.dataset.verticals
     groups = groups_without_search(search.strategy, verticals)
     if groups is not None:
@@ -93,8 +93,8 @@ def _planned_groups(
     for vertical in verticals:
         specialist_stage(run, [vertical], training, start=start)
     run.access.doubt(
-        f"Which groups there will be, --grouping={search.strategy.name} also trains groups to "
-        "find out; here every vertical is alone."
+        f"--grouping={search.strategy.name} also trains groups to find the best ones; this plan "
+        "assumes that every vertical is its own group."
     )
     return tuple((vertical,) for vertical in verticals)
 
@@ -102,7 +102,7 @@ def _planned_groups(
 class StageTrainer:
     """Trains groups as stages `specialist-...` of a run, and validates them on split val.
 
-    The specialist of a group is trained for as many steps as its verticals' own together.
+    The specialist of a group is trained for as many steps as its verticals' specialists together.
 
     Args:
       run: the run.
@@ -110,7 +110,7 @@ class StageTrainer:
       start: the stage with the model that all of them start from, or None.
 
     Raises:
-      UserError: by `train`, before anything is trained, if split val answers no query.
+      UserError: from `train`, before any training, if split val has no query with a match.
     """
 
     def __init__(self, run: Run, config: SpecialistConfig, start: Stage | None = None) -> None:
@@ -125,11 +125,11 @@ class StageTrainer:
         return self._run.dataset.verticals
 
     def train(self, verticals: Group) -> Trial:
-        """Returns the trial of a group, trained now or found finished."""
+        """Returns the trial of a group, which is trained unless it is finished."""
         if not answered_queries(self._images):
             raise UserError(
-                f"{self._run.dataset.directory}: split val answers no query, so that no group can "
-                "be judged; hold items back for it, or give the groups (--grouping=given)"
+                f"{self._run.dataset.directory}: split val has no query with a match, so groups "
+                "cannot be compared; hold out items for it, or name the groups (--grouping=given)"
             )
         config = self._config.for_verticals(len(verticals))
         stage = specialist_stage(self._run, verticals, config, start=self._start)
@@ -142,7 +142,7 @@ class StageTrainer:
         )
 
     def untrained(self) -> Outcomes:
-        """Returns what the model finds that trials start from."""
+        """Returns the outcomes of the model that trials start from."""
         if self._start:
             return self._outcomes(self._start)
         config, records = self._config, self._images.records
@@ -165,8 +165,8 @@ def trial_sessions(record: Mapping[str, Any], training: SpecialistConfig) -> lis
       training: how the specialist of one vertical is trained.
 
     Returns:
-      Sessions with R@1 within on split val, the mean over the group's verticals that have a query
-      with an answer and each of them.
+      Sessions with R@1 within on split val: of each of the group's verticals that have a query
+      with a match, and their mean.
     """
     sessions = []
     for trial in record["trials"]:
@@ -187,7 +187,7 @@ def trial_sessions(record: Mapping[str, Any], training: SpecialistConfig) -> lis
 
 
 def make(pipeline: PipelineRun) -> list[Stage]:
-    """Finds the groups, and hands them to the pipeline."""
+    """Finds the groups and stores them in the pipeline."""
     config, start = pipeline.config, start_of_specialists(pipeline)
     stage = grouping_stage(pipeline.teaching, config.grouping, config.specialist, start)
     pipeline.groups = tuple(tuple(group) for group in stage.result["groups"])

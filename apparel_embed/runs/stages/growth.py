@@ -1,4 +1,4 @@
-"""What a run has of an earlier one: its student, that student's verticals, and its targets."""
+"""Use of an earlier run in a new one: its student, that student's verticals, and its targets."""
 
 from __future__ import annotations
 
@@ -28,16 +28,16 @@ from apparel_embed.store.record import Stage, find_stage, open_stage
 
 OLD_TARGETS = "old_targets"
 GROWTH_INPUTS = ("gallery_model", "growth_compare_to")
-"""Inputs of an evaluation: the flags that name the students to measure beside."""
+"""Inputs of an evaluation: the flags that name the students to compare with."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Growth:
-    """Students to measure a new one beside.
+    """Students to compare a new one with.
 
     Attributes:
-      old: the stage of the earlier student, in whose space the new one is.
-      full: that of a full run's student, or None.
+      old: the stage of the earlier student, whose embedding space the new one shares.
+      full: the stage of a full run's student, or None.
     """
 
     old: Stage
@@ -45,19 +45,19 @@ class Growth:
 
     @property
     def inputs(self) -> Mapping[str, str]:
-        """Both as inputs of a stage."""
+        """Both students as inputs of a stage."""
         stages = zip(GROWTH_INPUTS, (self.old, self.full))
         return {name: stage.fingerprint for name, stage in stages if stage}
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class OldImages:
-    """The images of a grown dataset that are an earlier run's.
+    """The images of a grown dataset that come from an earlier run.
 
     Attributes:
       replayed: int64 [n] their records in the earlier dataset; here they are the first n.
-      student: the stage of the earlier student.
-      targets: the stage of the targets that it learnt, of the same dataset; None if it is gone.
+      student: the earlier student's stage.
+      targets: the stage of the targets that it learnt from, on the same dataset; None if missing.
     """
 
     replayed: np.ndarray
@@ -66,7 +66,7 @@ class OldImages:
 
     @classmethod
     def of(cls, replayed: np.ndarray, student: Stage, dataset: PreparedDataset) -> OldImages:
-        """Looks for the targets of an earlier student, given the dataset that it learnt from."""
+        """Finds the targets of an earlier student, given the dataset that it learnt from."""
         found = find_stage(student.directory.parent / TARGETS)
         is_same = (
             found is not None
@@ -77,7 +77,7 @@ class OldImages:
 
     @property
     def flags(self) -> dict[str, str]:
-        """What their targets are made of, as a flag of a stage."""
+        """How their targets are obtained, as a flag of a stage."""
         return {OLD_TARGETS: "kept" if self.targets else "embedded"}
 
     @property
@@ -88,13 +88,13 @@ class OldImages:
     def before(
         self, new: Targets, dataset: PreparedDataset, files: tuple[str, str], *, unlabelled: bool
     ) -> Targets:
-        """Returns targets of the old images and of new ones.
+        """Returns the targets of the old images followed by those of the new ones.
 
         Args:
           new: targets of the new images.
           dataset: the grown dataset.
-          files: names of the files of targets to learn, and of those held out.
-          unlabelled: whether images of split unlabelled are learnt from.
+          files: names of the files of targets to learn, and of held-out targets.
+          unlabelled: whether the student learns from images of split unlabelled.
         """
         splits = dataset.column("split")[: len(self.replayed)]
         to_learn = ("train", UNLABELLED) if unlabelled else ("train",)
@@ -116,7 +116,7 @@ class OldImages:
     def _targets(
         self, records: np.ndarray, dataset: PreparedDataset, file: str, dim: int
     ) -> np.ndarray:
-        """Returns the targets of some records that are kept, and embeds the others."""
+        """Returns the targets of some records: stored ones, else the student's embeddings."""
         targets = np.zeros([len(records), dim], np.float32)
         is_kept = np.zeros(len(records), bool)
         if self.targets:
@@ -135,26 +135,26 @@ class OldImages:
 def known_verticals(student: Stage) -> tuple[str, ...]:
     """Returns the verticals that a student was trained on."""
     # Students of earlier versions do not record them.
-    told = student.result.get("verticals")
-    return tuple(told or PreparedDataset.open(student.directory.parent / PREPARED).verticals)
+    recorded = student.result.get("verticals")
+    return tuple(recorded or PreparedDataset.open(student.directory.parent / PREPARED).verticals)
 
 
 def check_growth(growth: Growth, dataset: PreparedDataset, student: Stage | None) -> None:
-    """Raises a UserError if a student cannot be measured beside an earlier one."""
+    """Raises a UserError if a student cannot be compared with an earlier one."""
     name = f"--gallery_model={growth.old.directory}"
     if student is None:
-        raise UserError(f"{name}: needs a student of this run to compare with; it has none")
+        raise UserError(f"{name}: requires a student of this run to compare with")
     ours, theirs = (one.flags["model"]["embedding_dim"] for one in (student, growth.old))
     if ours != theirs:
         raise UserError(
-            f"{name}: its embeddings have {theirs} numbers, those of {student.directory} {ours}: "
-            "no query of one can be searched among the other's"
+            f"{name}: its embeddings have {theirs} numbers, those of {student.directory} {ours}; "
+            "expected equal lengths, so that one can search the other's embeddings"
         )
     known = known_verticals(growth.old)
     if not set(known) & set(dataset.verticals):
         raise UserError(
-            f"{name}: knows the verticals {', '.join(known)}, and {dataset.directory} has "
-            f"{', '.join(dataset.verticals)}: none is in both"
+            f"{name}: was trained on {', '.join(known)}, but {dataset.directory} has "
+            f"{', '.join(dataset.verticals)}; expected a common vertical"
         )
 
 
@@ -169,12 +169,12 @@ def compare_growth(
     """Returns the content of `growth.json`.
 
     Args:
-      growth: the students to measure beside.
+      growth: the students to compare with.
       run: the run.
       student: the stage of its student.
       images: the evaluation set.
-      embeddings: float32 [n, dim], what the student makes of them.
-      seed: of the bootstrap.
+      embeddings: float32 [n, dim], the student's embeddings of these images.
+      seed: seed of the bootstrap.
     """
 
     def embed(student: Stage) -> np.ndarray:
@@ -202,7 +202,7 @@ def compare_growth(
 
 
 def growth_of(pipeline: PipelineRun) -> Growth | None:
-    """Returns the students to measure that of a pipeline beside; None if it has a space alone."""
+    """Returns the students to compare a pipeline's with; None if it is not aligned to a run."""
     config = pipeline.config
     if config.align_to in REFERENCES:
         return None
@@ -212,41 +212,41 @@ def growth_of(pipeline: PipelineRun) -> Growth | None:
 
 
 def find_growth(run: Run, gallery_model: Path | None, compare_to: Path | None) -> Growth | None:
-    """Returns the students to measure that of a finished run beside; None if there are none.
+    """Returns the students to compare a finished run's with, or None.
 
     Args:
       run: the run.
-      gallery_model: directory of the stage of an earlier student; None for that whose space the
-        run's student has, if it is still there.
+      gallery_model: directory of an earlier student's stage; None for the student that the run's
+        own is aligned to, if it still exists.
       compare_to: directory of a full run, or None.
 
     Raises:
-      UserError: a directory is no finished stage, or there is nothing to compare.
+      UserError: a directory is not a finished stage, or only `compare_to` is given.
     """
     targets = run.find(TARGETS)
-    told = targets.result.get(OLD_STUDENT) if targets else None
-    if gallery_model is None and told and Path(told).is_dir():
-        gallery_model = Path(told)
+    aligned_to = targets.result.get(OLD_STUDENT) if targets else None
+    if gallery_model is None and aligned_to and Path(aligned_to).is_dir():
+        gallery_model = Path(aligned_to)
     if gallery_model is not None:
         return Growth(open_stage(gallery_model), full_student(compare_to))
     if compare_to:
-        raise UserError("--growth_compare_to needs --gallery_model: the student of an earlier run")
+        raise UserError("--growth_compare_to requires --gallery_model, an earlier run's student")
     return None
 
 
 def is_grown(run: Run) -> bool:
-    """Returns whether a finished run has teachers of new verticals only."""
+    """Returns whether a finished run was grown, with teachers only of new verticals."""
     targets = run.find(TARGETS)
     return targets is not None and OLD_TARGETS in targets.flags
 
 
 def new_verticals(run: Run, targets: Stage, start: Start) -> list[str]:
-    """Returns the verticals that a student is about to learn beside those of an earlier one.
+    """Returns the verticals that a student is to learn in addition to an earlier student's.
 
     Args:
       run: the run.
       targets: the stage of its targets.
-      start: where the student starts; it grows only from an earlier student.
+      start: the model that the student starts from; it grows only from an earlier student.
     """
     if OLD_TARGETS not in targets.flags or start.previous is None:
         return []
@@ -254,5 +254,5 @@ def new_verticals(run: Run, targets: Stage, start: Start) -> list[str]:
 
 
 def full_student(run_dir: Path | None) -> Stage | None:
-    """Opens the student of a full run, if there is one to compare with."""
+    """Opens the student of a full run, if one is given for comparison."""
     return open_stage(run_dir / STUDENT) if run_dir else None

@@ -1,6 +1,6 @@
-"""All kinds of stages, in the order in which a pipeline makes them. A new one is a line here.
+"""All kinds of stages, in the order in which a pipeline runs them. Add a new kind as a line here.
 
-A stage is named by its module: flags ask what kinds there are before TensorFlow, which most of
+Functions are given by name because flags need the list of kinds before TensorFlow, which most of
 these modules need, is imported.
 """
 

@@ -27,16 +27,16 @@ def report_stage(
     shown: Sequence[Stage],
     measure_speed: bool,
 ) -> Stage:
-    """Writes `index.html`, readable offline, and its figures as PNG files beside it.
+    """Writes `index.html`, readable offline, and its figures as PNG files next to it.
 
-    The report only shows what other stages have found, so it is overwritten when they change.
+    The report only shows the results of other stages, so it is overwritten when they change.
 
     Args:
       run: the run.
-      evaluation: the stage to report.
-      models: those that were evaluated.
+      evaluation: the evaluation stage to report.
+      models: the evaluated models.
       export: the stage of a version of the SavedModel, or None.
-      shown: further stages to show, see `shown_in_report`.
+      shown: other stages to show, see `shown_in_report`.
       measure_speed: whether to measure images per second, which differ from call to call.
     """
     trainings = _trainings(run, models)
@@ -66,7 +66,7 @@ def report_stage(
         flags={"measure_speed": measure_speed},
         inputs={
             **fingerprints(evaluation, *(training.stage for training in trainings), *shown),
-            # By what it is, and not by the number of its version.
+            # By content, not by version number.
             **({"saved_model": export.fingerprint} if export else {}),
         },
         overwrite=True,
@@ -79,7 +79,7 @@ def _trainings(run: Run, models: Models) -> list[Training]:
     starts = [Training(COMBINED_START, COMBINED_START, start)] if start else []
     stages = models.by_name
     if not any(len(stage.flags["verticals"]) > 1 for stage in models.grouped):
-        # They are the specialists once more.
+        # They are the same as the specialists.
         stages.pop(GROUPED, None)
     experts = [
         Training("+".join(stage.flags["verticals"]), name, stage)
@@ -93,7 +93,7 @@ def _trainings(run: Run, models: Models) -> list[Training]:
 
 
 def make(pipeline: PipelineRun) -> list[Stage]:
-    """Writes the report of the evaluation, if there is one."""
+    """Writes the report on the evaluation, if any."""
     evaluation = pipeline.get(EVALUATION)
     if not evaluation:
         return []

@@ -1,7 +1,7 @@
 """The stages of SavedModels.
 
-A SavedModel is exported as the next version, `<base>/<number>/`, which is how TensorFlow Serving
-finds new ones; each version is a stage of its own.
+A SavedModel is exported as the next version, `<base>/<number>/`, so that TensorFlow Serving finds
+it; each version is a separate stage.
 """
 
 from __future__ import annotations
@@ -52,16 +52,17 @@ def export_stage(
 ) -> Stage:
     """Exports a model as the next version of a SavedModel.
 
-    An earlier version that was made of the same is found instead; none is overwritten. What was
-    made again since, by the same flags, is not the same: its weights may be others.
+    An existing version made from the same inputs is returned instead; versions are never
+    overwritten. Inputs that have been redone since count as different, even with the same flags,
+    as their weights may differ.
 
     Args:
-      run: the run, on whose dataset the model was trained.
-      model: the stage of the model.
+      run: the run on whose dataset the model was trained.
+      model: the model's stage.
       config: how to export.
-      vertical_head: the stage of the model's vertical head, or None for a model without.
-      detector: the stage of a detector, of this run or another, or None for a model without.
-      base: where versions are; by default that of `versions_directory`.
+      vertical_head: the stage of the model's vertical head, or None.
+      detector: the stage of a detector, of this run or another, or None.
+      base: directory of the versions; by default `versions_directory`.
 
     Returns:
       The stage of the version: its directory is the SavedModel.
@@ -108,20 +109,20 @@ def export_stage(
 
 
 def versions_directory(run_dir: Path, stage: str) -> Path:
-    """Returns where the versions of a stage's model are.
+    """Returns the directory of the versions of a stage's model.
 
-    Servers poll `<run_dir>/saved_model` for newer versions of the student, so no other model's
-    versions may be there.
+    Servers poll `<run_dir>/saved_model` for newer versions of the student, so it must not contain
+    versions of another model.
     """
     return run_dir / (SAVED_MODEL if stage == STUDENT else f"{SAVED_MODEL}-{stage}")
 
 
 def serving_kit(saved_model: Stage, directory: Path) -> None:
-    """Writes the files that serve a version of a SavedModel by TensorFlow Serving.
+    """Writes the files to serve a version of a SavedModel with TensorFlow Serving.
 
     Args:
       saved_model: the stage of the version.
-      directory: where to; must not be there.
+      directory: output directory; must not exist.
     """
     write_serving_kit(
         directory,
@@ -134,26 +135,26 @@ def serving_kit(saved_model: Stage, directory: Path) -> None:
 
 
 def latest_saved_model(base: Path) -> Stage | None:
-    """Returns the stage of the newest version, or None where there is none."""
+    """Returns the stage of the newest version, or None."""
     versions = saved_model_versions(base)
     return _find_version(versions[-1]) if versions else None
 
 
 def _find_version(directory: Path) -> Stage | None:
-    # Versions that others have put there are no stages.
+    # Versions that were not exported by this project are not stages.
     return open_stage(directory) if (directory / STAGE_FILE).is_file() else None
 
 
 def _aligned_to(run: Run, model: Stage) -> list[str]:
-    """Returns the fingerprints of SavedModels in whose space a model embeds, too.
+    """Returns the fingerprints of earlier SavedModels that share a model's embedding space.
 
-    They are those of the earlier student that its targets are aligned to, as far as exported.
+    They are the exported versions of the earlier student that its targets are aligned to.
     """
     targets = run.find(TARGETS)
-    told = targets.result.get(OLD_STUDENT) if targets else None
-    if not (targets and told) or model.inputs.get(TARGETS) != targets.fingerprint:
+    old = targets.result.get(OLD_STUDENT) if targets else None
+    if not (targets and old) or model.inputs.get(TARGETS) != targets.fingerprint:
         return []
-    versions = saved_model_versions(Path(told).parent / SAVED_MODEL)
+    versions = saved_model_versions(Path(old).parent / SAVED_MODEL)
     found = ((path, _find_version(path)) for path in versions)
     return [
         saved_model_fingerprint(path)
@@ -199,24 +200,24 @@ def _model_card(
 
 
 def _absent(evaluation: Stage) -> Mapping[str, Any] | None:
-    """Returns the content of `absent.json`; None of an evaluation of an earlier release."""
+    """Returns the content of `absent.json`, or None if an earlier release made the evaluation."""
     path = evaluation.directory / ABSENT_FILE
     return read_json(path) if path.is_file() else None
 
 
 def _load_detector(run: Run, stage: Stage) -> Detector:
-    """Returns a detector that garments are cut out by as the run's dataset was prepared."""
+    """Returns a detector that crops garments with the margin of the run's prepared dataset."""
     model, config = load_detector(stage.directory / "model")
     return Detector(model, config, run.dataset.info["settings"]["crop_margin"])
 
 
 def _groups(run_dir: Path, model: Stage) -> list[list[str]]:
-    """Returns the verticals of each of a student's teachers, as far as their stage is there."""
+    """Returns the verticals of each of a student's teachers; empty if its targets are missing."""
     for name, fingerprint in model.inputs.items():
         try:
             targets = find_stage(run_dir / name)
         except UserError:
-            # The prepared dataset is an input, too, and no stage.
+            # The prepared dataset is an input, but not a stage.
             continue
         if targets and targets.fingerprint == fingerprint and "teachers" in targets.result:
             return [
@@ -228,7 +229,7 @@ def _groups(run_dir: Path, model: Stage) -> list[list[str]]:
 
 
 def make(pipeline: PipelineRun) -> list[Stage]:
-    """Exports the student, with the vertical head and the detector if there are."""
+    """Exports the student, with the vertical head and the detector if they exist."""
     return [
         export_stage(
             pipeline.run,

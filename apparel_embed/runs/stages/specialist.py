@@ -1,4 +1,4 @@
-"""The stages of specialists, each of a group of verticals; combined models are trained likewise."""
+"""The stages of specialists, one per group of verticals, and of combined models."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ from apparel_embed.store.record import Stage, Workload
 from apparel_embed.training.config import SpecialistConfig
 from apparel_embed.training.specialist import train_specialist
 
-# Between the seeds of models alike, so that those of runs with neighbouring seeds differ, too.
+# Distance of the seeds in one run, so that those of runs with neighbouring seeds differ, too.
 _SEEDS_APART = 1_000_003
-# The combined model to compare with has the steps of all other trainings.
+# The combined model for comparison has the steps of all other trainings, so no flag sets them.
 _STEPS_FLAGS = {COMBINED_START: "--combined_steps", COMBINED: ""}
 
 
@@ -34,30 +34,30 @@ def specialist_stage(
 ) -> Stage:
     """Trains the specialist of a group; the model is in `<stage>/model`.
 
-    No training is done twice: one of the same verticals that is finished by the name of a group's
-    specialist, or of the combined model, is copied.
+    No training is done twice: a finished training of the same verticals under the name of a group's
+    specialist or of the combined model is copied.
 
-    Where it starts from no model of this run and the configuration names an earlier one
-    (`init_from`), it starts from that run's specialist of the same verticals, or from its combined
-    model where there is none; the combined model starts from the combined one.
+    Without a model of this run to start from, and if the configuration names an earlier run
+    (`init_from`), it starts from that run's specialist of the same verticals, or else from its
+    combined model; the combined model starts from the combined one.
 
     Args:
       run: the run.
-      verticals: those of the group.
+      verticals: the verticals of the group.
       config: how to train.
-      name: of the stage; by default made from the verticals.
-      start: the stage of this run with the model whose weights it starts from, and keeps where
-        training gains nothing on split val.
-      further_runs: directories of runs in which the same training may be finished, too.
-      earlier: names of the earlier run's stages to start from, where they are others.
+      name: name of the stage; by default made from the verticals.
+      start: the stage of this run with the model whose weights it starts from, and keeps if
+        training does not improve on split val.
+      further_runs: directories of other runs in which the same training may be finished.
+      earlier: names of the earlier run's stages to start from, if not the usual ones.
 
     Raises:
-      UserError: if a vertical is unknown, the stage was made with other flags or inputs, or there
-        is nothing to start from in the earlier run.
+      UserError: a vertical is unknown, the stage was made with other flags or inputs, or the
+        earlier run has no model to start from.
     """
     verticals = sorted(verticals)
     dataset = run.dataset
-    # Also refuses an unknown vertical before a directory is made.
+    # Also refuses an unknown vertical before a directory is created.
     records = dataset.select(split="train", verticals=verticals)
     optimization = config.optimization.settled(len(dataset.select(split="train")))
     config = dataclasses.replace(config, optimization=optimization)
@@ -85,25 +85,25 @@ def specialist_stage(
 
 
 def single_specialists(run: Run) -> list[Stage]:
-    """Returns the finished stages of every vertical's own specialist, or none if one is missing."""
+    """Returns the finished specialist stages of all single verticals; empty if one is missing."""
     stages = [run.find(specialist_name([vertical])) for vertical in run.dataset.verticals]
     found = [stage for stage in stages if stage]
     return found if len(found) == len(stages) else []
 
 
 def grouped_specialists(pipeline: PipelineRun) -> list[Stage]:
-    """Returns the stages of the specialists of a pipeline's groups."""
+    """Returns the specialist stages of a pipeline's groups."""
     by_name = {stage.name: stage for stage in pipeline.stages[SPECIALIST]}
     return [by_name[specialist_name(group)] for group in pipeline.groups]
 
 
 def start_of_specialists(pipeline: PipelineRun) -> Stage | None:
-    """Returns the stage of the combined model, if specialists start from it."""
+    """Returns the combined model's stage if specialists start from it, else None."""
     return pipeline[COMBINED_START] if pipeline.config.specialists_start_from_combined else None
 
 
 def make(pipeline: PipelineRun) -> list[Stage]:
-    """Trains the specialists of groups, and those of single verticals if they are wanted."""
+    """Trains the specialists of groups, and those of single verticals if requested."""
     config = pipeline.config
     run = pipeline.teaching
     verticals = run.dataset.verticals if config.single_specialists else ()
@@ -120,7 +120,7 @@ def make(pipeline: PipelineRun) -> list[Stage]:
 
 
 def seed_apart(training: SpecialistConfig, number: int) -> SpecialistConfig:
-    """Returns a training with the seed of the combined model of a number, counted from 0."""
+    """Returns a training with the seed that belongs to combined model `number`, from 0."""
     seed = training.optimization.seed + number * _SEEDS_APART
     return dataclasses.replace(
         training, optimization=dataclasses.replace(training.optimization, seed=seed)

@@ -1,4 +1,4 @@
-"""Where trainings start: a model of the run, one of an earlier run, or initial weights."""
+"""What trainings start from: a model of the run, a model of an earlier run, or initial weights."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ from apparel_embed.training.config import SpecialistConfig, StudentConfig
 INIT_FROM = "init_from"
 """The input of a stage that started from a model of an earlier run."""
 STARTED_FROM = "started_from"
-"""In the result of such a stage, the directory of the stage with that model."""
+"""The entry of such a stage's result with the directory of that model's stage."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Start:
-    """Where a training starts; from initial weights if there is no stage.
+    """The model that a training starts from; initial weights if both stages are None.
 
     Attributes:
       own: the stage of the same run with the model whose weights it starts from, or None.
-      previous: that of an earlier run, or None.
+      previous: the stage of an earlier run with that model, or None.
     """
 
     own: Stage | None = None
@@ -35,12 +35,12 @@ class Start:
 
     @property
     def flag(self) -> dict[str, str]:
-        """The flag that records it."""
+        """The flag that records the start."""
         return {"start": self.own.name if self.own else INIT_FROM if self.previous else "none"}
 
     @property
     def space(self) -> str | None:
-        """The space of its embeddings, comparable with `targets_space`; None without a model."""
+        """The model's embedding space, comparable with `targets_space`; None without a model."""
         return self.own.name if self.own else self.previous.fingerprint if self.previous else None
 
     @property
@@ -50,14 +50,14 @@ class Start:
 
     @property
     def result(self) -> dict[str, str]:
-        """What the training reports of it."""
+        """The entries that the training adds to its result."""
         return {STARTED_FROM: str(self.previous.directory)} if self.previous else {}
 
     def model(self, what: str) -> Path | None:
-        """Returns the directory of the model; logs it if it is an earlier run's.
+        """Returns the directory of the model; logs it if it belongs to an earlier run.
 
         Args:
-          what: name of what is trained.
+          what: name of the training, for the log.
         """
         stage = self.own or self.previous
         if self.previous:
@@ -67,7 +67,7 @@ class Start:
 
 
 def targets_space(targets: Stage) -> str:
-    """Returns the space of targets: a stage of their run by its name, else an earlier student."""
+    """Returns the space of targets: the fingerprint of an earlier student, else `align_to`."""
     return targets.inputs.get(OLD_STUDENT, targets.flags["align_to"])
 
 
@@ -77,32 +77,32 @@ def find_start(
     names: Sequence[str],
     run_dir: Path,
 ) -> Start:
-    """Returns where a training starts: an earlier run matters only without a model of this one.
+    """Returns what a training starts from. An earlier run is only used if `own` is None.
 
-    Images may have another size than in that run, and so may what batch norms keep: no weight
-    depends on either.
+    Image size and batch norm momentum may differ from that run's, as no weight depends on them.
 
     Args:
       own: the stage of this run with the model to start from, or None.
-      config: of the training, which may name an earlier run.
-      names: of that run's stages, of which the first that is finished is taken.
+      config: configuration of the training, which may name an earlier run.
+      names: names of that run's stages; the first finished one is used.
       run_dir: directory of this run.
 
     Raises:
-      UserError: the earlier run is no finished run, or the same, or its model is built otherwise.
+      UserError: the earlier run is not finished, is this run, or its model has another
+        architecture.
     """
     init_from = config.init_from
     if own or not init_from:
         return Start(own)
     stage = earlier_stage("init_from", init_from, names, run_dir)
-    difference = built_otherwise(stage, config.model)
+    difference = architecture_difference(stage, config.model)
     if difference:
-        raise UserError(f"--init_from={init_from}: {difference}; they must be equal")
+        raise UserError(f"--init_from={init_from}: {difference}; expected equal values")
     return Start(previous=stage)
 
 
-def built_otherwise(stage: Stage, model: ModelConfig) -> str:
-    """Returns why a model cannot start from the weights of a stage's; "" if it can."""
+def architecture_difference(stage: Stage, model: ModelConfig) -> str:
+    """Returns why a model cannot start from the weights of a stage's model; "" if it can."""
     built = ModelConfig(**stage.flags["model"])
     for name in ("backbone", "pooling", "embedding_dim"):
         theirs, ours = getattr(built, name), getattr(model, name)
@@ -112,21 +112,21 @@ def built_otherwise(stage: Stage, model: ModelConfig) -> str:
 
 
 def earlier_stage(flag: str, earlier: Path, names: Sequence[str], run_dir: Path) -> Stage:
-    """Returns the first stage of an earlier run that is finished.
+    """Returns the first finished one of an earlier run's stages.
 
     Args:
-      flag: that names the earlier run, for messages.
-      earlier: its directory.
-      names: of its stages.
+      flag: the flag that names the earlier run, for messages.
+      earlier: directory of the earlier run.
+      names: names of the stages.
       run_dir: directory of this run.
 
     Raises:
-      UserError: the earlier run is no finished run, or the same.
+      UserError: the earlier run is not finished, or is this run.
     """
     if not earlier.is_dir():
-        raise UserError(f"--{flag}={earlier}: no such directory; name that of a finished run")
+        raise UserError(f"--{flag}={earlier}: no such directory; expected a finished run")
     if earlier.resolve() == run_dir.resolve():
-        raise UserError(f"--{flag}={earlier}: is --run_dir itself; name an earlier run")
+        raise UserError(f"--{flag}={earlier}: expected an earlier run, got --run_dir itself")
     found = (find_stage(earlier / name) for name in names)
     stage = next((one for one in found if one), None)
     if stage is None:
@@ -138,29 +138,29 @@ def earlier_stage(flag: str, earlier: Path, names: Sequence[str], run_dir: Path)
 
 
 def old_student(flag: str, earlier: Path, run_dir: Path, dim: int) -> Stage:
-    """Returns the student of an earlier run whose space another student is to have.
+    """Returns the student of an earlier run, to which another student is to be aligned.
 
     Args:
-      flag: that names the earlier run, for messages.
-      earlier: its directory.
+      flag: the flag that names the earlier run, for messages.
+      earlier: directory of the earlier run.
       run_dir: directory of this run.
-      dim: length of the embeddings of this run.
+      dim: length of this run's embeddings.
 
     Raises:
-      UserError: as `earlier_stage`, or its embeddings have another length.
+      UserError: see `earlier_stage`; or its embeddings have another length.
     """
     student = earlier_stage(flag, earlier, (STUDENT,), run_dir)
     theirs = student.flags["model"]["embedding_dim"]
     if theirs != dim:
         raise UserError(
             f"--{flag}={earlier}: its embeddings have {theirs} numbers, but --embedding_dim is "
-            f"{dim}; they must be equal"
+            f"{dim}; expected equal values"
         )
     return student
 
 
 def weights_input(init_weights: str) -> dict[str, str]:
-    """Returns the fingerprint of initial weights as an input of a stage: by content, not by path.
+    """Returns initial weights as an input of a stage; a file is identified by its content.
 
     Args:
       init_weights: as in `load_initial_weights`.

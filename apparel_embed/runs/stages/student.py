@@ -19,10 +19,10 @@ from apparel_embed.training.config import StudentConfig
 from apparel_embed.training.student import train_student
 
 NEW_IMAGES_SEEN = 3.0
-"""How often a grown run's student sees an image of a new vertical, for each time of an old one.
+"""How often a grown run's student sees an image of a new vertical, relative to an old one.
 
-The old student has learnt the old ones already. On split val of the quickstart, seeds 0 and 1, a
-factor of 3 helped the new vertical and took nothing from the old; on seed 0, 5 and 7 did.
+The old student has already learnt the old verticals. On split val of the quickstart, for seeds 0
+and 1, a factor of 3 helped the new vertical and did not hurt the old; for seed 0, 5 and 7 did.
 """
 
 
@@ -37,15 +37,15 @@ def student_stage(
 
     Args:
       run: the run.
-      targets: the stage that exported them.
+      targets: the stage of the targets.
       config: how to train.
-      start: the stage of this run with the model whose weights the student starts from, or None:
-        then it starts from the student of the earlier run that the configuration names, if any.
-      name: of the stage.
+      start: the stage of this run with the model whose weights the student starts from. If None,
+        it starts from the student of the earlier run that the configuration names, if any.
+      name: name of the stage.
 
     Raises:
-      UserError: if the stage was made with other flags or inputs, or there is nothing to start from
-        in the earlier run.
+      UserError: the stage was made with other flags or inputs, or the earlier run has no model to
+        start from.
     """
     unlabelled = targets.flags["unlabelled"]
     config = settled_student(run, config, unlabelled)
@@ -86,12 +86,12 @@ def student_stage(
 
 
 def settled_student(run: Run, config: StudentConfig, unlabelled: bool) -> StudentConfig:
-    """Returns a student's training with its steps decided.
+    """Returns a student's training with its number of steps settled.
 
     Args:
       run: the run.
       config: how to train.
-      unlabelled: whether images of split unlabelled are learnt from, too.
+      unlabelled: whether the student also learns from images of split unlabelled.
     """
     return config.settled(run.learnt(unlabelled=unlabelled), run.learnt(unlabelled=False))
 

@@ -1,4 +1,4 @@
-"""The stage of what TensorBoard shows of an evaluation."""
+"""The stage of the TensorBoard summaries of an evaluation."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from apparel_embed.store.record import Stage, fingerprints
 def summaries_stage(run: Run, evaluation: Stage) -> Stage:
     """Writes `<stage>/tensorboard`, for `tensorboard --logdir=<run>` to find.
 
-    It only shows what the evaluation has found, so it is overwritten when that changes.
+    It only shows the evaluation's results, so it is overwritten when they change.
 
     Args:
       run: the run, whose dataset was evaluated.
@@ -31,6 +31,6 @@ def summaries_stage(run: Run, evaluation: Stage) -> Stage:
 
 
 def make(pipeline: PipelineRun) -> list[Stage]:
-    """Writes TensorBoard summaries of the evaluation, if there is one."""
+    """Writes TensorBoard summaries of the evaluation, if any."""
     evaluation = pipeline.get(EVALUATION)
     return [summaries_stage(pipeline.run, evaluation)] if evaluation else []

@@ -36,26 +36,26 @@ from apparel_embed.training.config import SpecialistConfig, StudentConfig
 
 TRIPLET, UNIFIED = "triplet", "unified"
 SCHEMA_VERSION = 1
-# Flags that say which models are measured on what: a sweep with others is made of models it keeps.
+# Flags that select models and the split; a sweep with other values reuses the trained models.
 _OVERWRITABLE = ("partitions", "seeds", "sizes", "split")
-# For each partition found, and one. If all there are are wanted, one is missed with probability
-# e^-100.
+# Draws per partition found, plus as many for the first. If all are wanted, the probability of
+# missing one is about e^-100.
 _MOST_DRAWS = 100
 
 
 def partitions_of(verticals: Sequence[str], size: int, count: int, seed: int) -> list[Groups]:
-    """Returns different random partitions of the verticals into groups of about a size.
+    """Returns distinct random partitions of the verticals into groups of about a given size.
 
     Every partition has all verticals, so that sizes are compared on the same queries.
 
     Args:
       verticals: names.
-      size: most verticals in a group; groups are as equal as they can be.
-      count: partitions to draw; all there are if there are fewer, one only if all verticals are
-        alone or together.
-      seed: of the draw.
+      size: largest number of verticals in a group; groups are as equal as possible.
+      count: partitions to draw; if fewer exist, all of them are returned. There is only one if all
+        verticals are alone or together.
+      seed: seed of the draw.
     """
-    # In the order drawn.
+    # Keys in the order drawn.
     partitions: dict[Groups, None] = {}
     number = 0
     while len(partitions) < count and number < _MOST_DRAWS * (len(partitions) + 1):
@@ -68,7 +68,7 @@ def partitions_of(verticals: Sequence[str], size: int, count: int, seed: int) ->
 
 
 def _number_of_groups(verticals: int, size: int) -> int:
-    """Returns how many groups verticals make if no group has more than a size."""
+    """Returns the smallest number of groups of at most `size` verticals."""
     return -(-verticals // size)
 
 
@@ -77,28 +77,28 @@ def sweep_stage(
 ) -> Stage:
     """Trains models of groups of each size, and writes `sweep.json` and the curve as a figure.
 
-    Models are stages in `<run>/sweep-models/seed<seed>/`, trained once; those that the run itself
-    has trained alike, with the same seed, are copied. A sweep of other sizes, partitions, seeds or
-    another split overwrites this one. Repeats are sessions in `<stage>/tensorboard`, too.
+    Models are stages in `<run>/sweep-models/seed<seed>/`, trained once; the run's own models with
+    the same settings and seed are copied. A sweep with other sizes, partitions, seeds or another
+    split overwrites this one. Repeats are also sessions in `<stage>/tensorboard`.
 
     Args:
       run: the run.
-      sweep: what to train.
-      training: how the specialist of one vertical is trained; its seed is the sweep's.
+      sweep: the models to train.
+      training: how the specialist of one vertical is trained; its seed is replaced by the sweep's.
       student: how the student of all verticals is trained; that of a group has its share of steps
-        where steps are "per_vertical".
+        if steps are "per_vertical".
 
     Raises:
-      UserError: before anything is trained, if the split answers no query; if a stage was made with
-        other flags.
+      UserError: the split has no query with a match (raised before any training), or a stage was
+        made with other flags.
     """
     dataset = run.dataset
     if not answered_queries(evaluation_set(dataset, sweep.split)):
         raise UserError(
-            f"{dataset.directory}: split {sweep.split} answers no query, so that no model can be "
-            "measured; hold items back for it, or name another (--split)"
+            f"{dataset.directory}: split {sweep.split} has no query with a match, so models cannot "
+            "be measured; hold out items for it, or choose another split (--split)"
         )
-    # Students start from the triplet model of their verticals, and those from what they find.
+    # Students start from the triplet model of their verticals; only that may use an earlier run.
     start = find_start(None, training, (COMBINED,), run.directory)
 
     def work(directory: Path) -> dict[str, Any]:
@@ -110,7 +110,7 @@ def sweep_stage(
         write_sessions(directory / "tensorboard", sessions)
         return {"rows": record["rows"]}
 
-    # Where no student is trained on unlabelled images the flag makes no difference.
+    # The flag has no effect if no student is trained on unlabelled images.
     unlabelled = sweep.unified and sweep.unlabelled and len(dataset.select(split=UNLABELLED)) > 0
     settings = dataclasses.asdict(dataclasses.replace(sweep, unlabelled=unlabelled))
     stage = run.make(
@@ -131,7 +131,7 @@ def sweep_stage(
 
 
 def _plan_models(models: Mapping[int, _Models], run: Run, sweep: SweepConfig) -> None:
-    """Plans the models of a sweep that is planned itself."""
+    """Plans the models of a planned sweep."""
     for size, seed, groups in _repeats(run.dataset.verticals, sweep):
         for make in models[seed].kinds(size).values():
             for group in groups:
@@ -147,11 +147,11 @@ def sweep_sessions(
 
     Args:
       record: the content of `sweep.json`.
-      repeats: size, seed and groups of each, in their order.
-      trainings: how each model is trained, but for the seed.
+      repeats: size, seed and groups of each repeat, in order.
+      trainings: how each model is trained, except for the seed.
 
     Returns:
-      Sessions with R@1 within, the mean over all verticals.
+      Sessions with R@1 within, as the mean over all verticals.
     """
     sessions = []
     for row in record["rows"]:
@@ -194,16 +194,16 @@ def _run_sweep(
 
 
 def _repeats(verticals: Sequence[str], sweep: SweepConfig) -> Iterator[tuple[int, int, Groups]]:
-    """Yields size, seed and groups of every repeat, in the order in which they are made.
+    """Yields size, seed and groups of every repeat, in order.
 
-    Of sizes that make as many groups, the least is taken.
+    Among sizes that lead to equally many groups, the smallest is used.
     """
     different: dict[int, int] = {}
     for size in sorted(sweep.sizes):
         taken = different.setdefault(_number_of_groups(len(verticals), size), size)
         if taken != size:
             logging.info(
-                "sweep: size %d makes as many groups of %d verticals as size %d, which is taken",
+                "sweep: size %d splits %d verticals into as many groups as size %d, which is used",
                 size,
                 len(verticals),
                 min(taken, len(verticals)),
@@ -216,7 +216,7 @@ def _repeats(verticals: Sequence[str], sweep: SweepConfig) -> Iterator[tuple[int
 
 
 _Config = TypeVar("_Config", SpecialistConfig, StudentConfig)
-# What the models of one partition find: metrics of each vertical's queries.
+# The results of one partition's models: metrics of each vertical's queries.
 _Found = dict[str, QueryMetrics]
 
 
@@ -238,7 +238,7 @@ class _Models:
         self._images = evaluation_set(run.dataset, sweep.split)
 
     def kinds(self, size: int) -> dict[str, Callable[[Group], Stage]]:
-        """Returns what makes each kind of model that groups of a size have."""
+        """Returns the functions that train each kind of model for groups of a size."""
         unified = {UNIFIED: self.unified} if self._sweep.unified and size > 1 else {}
         return {TRIPLET: self.triplet, **unified}
 
@@ -249,7 +249,7 @@ class _Models:
         return specialist_stage(self._run, group, training, further_runs=[self._own_dir])
 
     def unified(self, group: Group) -> Stage:
-        """Returns the student of a group, aligned to its triplet model and started from it."""
+        """Returns the student of a group, aligned to its triplet model and starting from it."""
         reference = self.triplet(group)
         name = reference.name.replace(SPECIALIST, "unified", 1)
         run = dataclasses.replace(self._run, directory=self._run.directory / name)
@@ -262,7 +262,7 @@ class _Models:
         return student_stage(run, targets, self._student.for_verticals(count, total), reference)
 
     def evaluated(self, groups: Groups, model_of: Callable[[Group], Stage]) -> _Found:
-        """Returns what the models of all groups find, each within its verticals."""
+        """Returns the metrics of the models of all groups, each within its verticals."""
         directories = {group: model_of(group).directory / "model" for group in groups}
         model = embed_by_specialists(self._run.dataset, self._images, directories)
         return query_outcomes(model.embeddings, self._images).answered()
@@ -280,7 +280,7 @@ def _seeded(config: _Config, seed: int) -> _Config:
 
 
 def _row(model: str, size: int, group_size: float, repeats: Sequence[_Found]) -> dict[str, Any]:
-    """Returns the mean over repeats, with its interval over items, and the mean of each repeat."""
+    """Returns R@1 over all repeats, with its interval over items, and R@1 of each repeat."""
     verticals = sorted(repeats[0])
     hits = {v: np.mean([found[v].recall[1] for found in repeats], axis=0) for v in verticals}
     low, high = stratified_bootstrap_interval(

@@ -1,4 +1,4 @@
-"""The stage of the student's targets: what teachers say of every image, in one space."""
+"""The stage of the student's targets: the teachers' embeddings of every image, in one space."""
 
 from __future__ import annotations
 
@@ -41,17 +41,16 @@ HELD_OUT_FILE = "held_out.parquet"
 def student_teachers(
     run: Run, grouped: Sequence[Stage], combined: int | None = None
 ) -> list[Stage]:
-    """Returns all that teach the student, as far as they are finished.
+    """Returns the finished stages of all of the student's teachers.
 
     Args:
       run: the run.
-      grouped: specialists that together know every vertical.
-      combined: how many combined models others start from, where there may be more of an earlier
-        call; None for all.
+      grouped: specialists that together cover every vertical.
+      combined: number of combined models to use, as an earlier call may have trained more, or None.
 
     Returns:
-      Those specialists, the specialist of each single vertical, the combined models that others
-      start from, and the specialists that start from further ones, each once.
+      The given specialists, the specialist of each single vertical, the combined models that
+      others start from, and the specialists that start from additional ones, each once.
     """
     groups = [stage.flags["verticals"] for stage in grouped]
     groups += [[vertical] for vertical in run.dataset.verticals]
@@ -69,7 +68,7 @@ def student_teachers(
 def find_reference(
     align_to: str, run: Run, teachers: Sequence[Stage], *, init_weights: str, seed: int
 ) -> Stage | FrozenBackbone | None:
-    """Returns the reference of a name, as `targets_stage` takes it.
+    """Returns the reference that `align_to` names, for `targets_stage`.
 
     Args:
       align_to: one of `REFERENCES`, or the directory of an earlier run, for its student.
@@ -77,16 +76,16 @@ def find_reference(
       teachers: finished stages of the student's teachers.
       init_weights: initial weights of the frozen backbone, as in `load_initial_weights`; its
         architecture is that of the first teacher.
-      seed: of the frozen backbone's weights, where these are random.
+      seed: seed of the frozen backbone's weights, if they are random.
 
     Raises:
-      UserError: if the name is unknown, or its stage is not there.
+      UserError: the name is unknown, or its stage is missing.
     """
     if align_to not in REFERENCES:
         earlier = Path(align_to)
         if not earlier.is_dir():
             raise UserError(
-                f"--align_to={align_to}: expected one of {', '.join(REFERENCES)}, or the directory "
+                f"--align_to={align_to}: expected one of {', '.join(REFERENCES)} or the directory "
                 "of a finished run"
             )
         dim = teachers[0].flags["model"]["embedding_dim"]
@@ -98,8 +97,8 @@ def find_reference(
     combined = run.find(COMBINED_START)
     if combined is None:
         raise UserError(
-            f"--align_to={align_to} needs another stage: {run.directory / COMBINED_START} is not "
-            "there, or not finished"
+            f"--align_to={align_to} requires the stage {run.directory / COMBINED_START}, which is "
+            "missing or not finished"
         )
     return combined
 
@@ -114,17 +113,17 @@ def targets_stage(
 ) -> Stage:
     """Exports the student's targets to `<stage>/targets.parquet`.
 
-    What the teachers say of split val is in `<stage>/held_out.parquet`, to measure by and not to
-    learn from.
+    The teachers' embeddings of split val are written to `<stage>/held_out.parquet`, for validation
+    only.
 
     Args:
       run: the run.
       teachers: finished stages of triplet models; a vertical may have several.
-      reference: onto whose space theirs are rotated: the stage of a model, the frozen backbone, or
-        None.
-      config: how targets are made.
-      name: of the stage.
-      old: the images of an earlier run, which its targets or its student teach.
+      reference: the model onto whose space the teachers' are rotated: its stage, the frozen
+        backbone, or None.
+      config: how targets are computed.
+      name: name of the stage.
+      old: the images of an earlier run, whose targets come from that run or its student.
     """
     dataset = run.dataset
     known = [Teacher(s.name, tuple(s.flags["verticals"]), s.directory / "model") for s in teachers]
@@ -154,7 +153,7 @@ def targets_stage(
             **({OLD_STUDENT: str(aligned.directory)} if aligned else {}),
         }
 
-    # Where there are no unlabelled images the flag makes no difference.
+    # The flag has no effect if there are no unlabelled images.
     uses_unlabelled = config.unlabelled and len(unlabelled) > 0
     return run.make(
         name,
@@ -169,11 +168,11 @@ def targets_stage(
 def _made_of_reference(
     reference: Stage | FrozenBackbone | None,
 ) -> tuple[dict[str, Any], dict[str, str]]:
-    """Returns the flags and input fingerprints by which a reference decides targets."""
+    """Returns the flags and input fingerprints that record a reference."""
     if reference is None:
         return {"align_to": "none"}, {}
     if isinstance(reference, Stage) and reference.name == STUDENT:
-        # Of an earlier run: that of this one learns what is made here.
+        # The student of an earlier run; this run's student is only trained on these targets later.
         made = {"align_to": OLD_STUDENT, "old_share": OLD_SHARE}
         return made, {OLD_STUDENT: reference.fingerprint}
     if isinstance(reference, Stage):
@@ -185,7 +184,7 @@ def _made_of_reference(
 
 
 def make(pipeline: PipelineRun) -> list[Stage]:
-    """Embeds the student's images by its teachers."""
+    """Embeds the student's images with its teachers."""
     training, combined = pipeline.config.specialist, pipeline.config.combined_seeds
     teachers = student_teachers(pipeline.teaching, grouped_specialists(pipeline), combined)
     reference = find_reference(

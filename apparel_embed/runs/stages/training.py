@@ -1,4 +1,4 @@
-"""What the stages of all trainings have in common."""
+"""Code shared by the stages of all trainings."""
 
 from __future__ import annotations
 
@@ -33,19 +33,19 @@ def training_stage(
     inputs: Mapping[str, str] | None = None,
     reuse_from: Sequence[Path] = (),
 ) -> Stage:
-    """Trains a model; it is in `<stage>/model`.
+    """Trains a model; writes it to `<stage>/model`.
 
     Args:
       run: the run.
-      name: of the stage.
-      config: of the training, settled.
-      start: where it starts.
+      name: name of the stage.
+      config: configuration of the training, settled.
+      start: the model that it starts from.
       train: does the work; its result is the stage's.
-      workload: what is trained, where the backbone is computed in every step.
-      size: of the work, in words.
+      workload: the work, if the backbone is computed in every step.
+      size: the amount of work, in words.
       steps_flag: as in `names_of_flags`.
-      flags: further ones than those of the configuration.
-      inputs: likewise.
+      flags: flags in addition to those of the configuration.
+      inputs: inputs in addition to the usual ones.
       reuse_from: as in `StageSpec`.
     """
     views = views_stage(run, config, start)
@@ -73,27 +73,27 @@ def training_stage(
 
 
 def training_flags(config: TrainingConfig) -> dict[str, Any]:
-    """Returns the flags that decide the result of a training."""
+    """Returns the flags that determine the result of a training."""
     flags = dataclasses.asdict(config)
-    # Where weights are, how often to look up and what to keep in memory change no result.
+    # Paths, logging, checkpoint intervals and caches do not change the result.
     del flags["init_weights"], flags["input"]["cache_gib"]
     flags.pop("init_from", None)
     for name in ("log_every", "checkpoint_every", "keep_checkpoints"):
         del flags["loop"][name]
-    for changes_nothing in ("profile_steps", "deterministic"):
-        del flags["execution"][changes_nothing]
+    for name in ("profile_steps", "deterministic"):
+        del flags["execution"][name]
     return flags
 
 
 def names_of_flags(
     config: SpecialistConfig | StudentConfig, steps_flag: str, verticals: int = 1
 ) -> dict[str, str]:
-    """Returns what to call a training's settings in messages, see `StageSpec.flag_names`.
+    """Returns the names of a training's settings in messages, see `StageSpec.flag_names`.
 
     Args:
-      config: of the training.
-      steps_flag: the flag of its number of steps; "" where that follows from other trainings.
-      verticals: that the configuration is for.
+      config: configuration of the training.
+      steps_flag: the flag of its number of steps; "" if that follows from other trainings.
+      verticals: the number of verticals that the configuration is for.
     """
     who = "student" if isinstance(config, StudentConfig) else "specialist"
     names = flag_names(config)
@@ -111,7 +111,7 @@ def names_of_flags(
 
 
 def hparams_of(config: SpecialistConfig | StudentConfig) -> dict[str, Any]:
-    """Returns of how a training was made what runs usually differ in, for TensorBoard."""
+    """Returns the settings in which trainings usually differ, for TensorBoard."""
     loss = config.loss
     named = {"loss": loss} if isinstance(loss, str) else {"loss": loss.name, "margin": loss.margin}
     return {

@@ -13,11 +13,11 @@ from apparel_embed.training.vertical_head import train_vertical_head
 
 
 def vertical_head_stage(run: Run, model: Stage) -> Stage:
-    """Trains the vertical head of a model, or finds it trained; the head is in the stage.
+    """Trains the vertical head of a model, or finds it finished; writes it to the stage.
 
     Args:
       run: the run.
-      model: the stage of the model, usually the student.
+      model: the model's stage, usually the student's.
     """
 
     def work(directory: Path) -> dict[str, Any]:
@@ -30,6 +30,6 @@ def vertical_head_stage(run: Run, model: Stage) -> Stage:
 
 
 def make(pipeline: PipelineRun) -> list[Stage]:
-    """Trains the student's vertical head, if it is wanted."""
+    """Trains the student's vertical head if requested."""
     is_wanted = pipeline.settings(VerticalHeadConfig).vertical_head
     return [vertical_head_stage(pipeline.run, pipeline[STUDENT])] if is_wanted else []

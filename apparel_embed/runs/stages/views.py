@@ -1,4 +1,4 @@
-"""The stage that a run's trainings share where their backbone is not trained: its views."""
+"""The stage of frozen views: backbone features that trainings with a frozen backbone share."""
 
 from __future__ import annotations
 
@@ -19,29 +19,30 @@ from apparel_embed.training.config import SpecialistConfig, StudentConfig
 from apparel_embed.training.frozen_views import compute_views
 
 VIEWS_FILE = "views.npy"
-# Features are made before the projection.
+# The features do not depend on it: they are computed before the projection.
 _ANY_DIM = 2
-# Made by the first training that has use for them.
 
 
 def views_stage(run: Run, config: SpecialistConfig | StudentConfig, start: Start) -> Stage | None:
-    """Puts views of all images to learn from through the backbone, if that is never trained.
+    """Computes backbone features of views of all images to learn from, if it is never trained.
+
+    The first training that can use them runs this stage.
 
     Args:
       run: the run.
-      config: of a training, settled.
-      start: where that training starts.
+      config: configuration of a training, settled.
+      start: the model that the training starts from.
 
     Returns:
-      The stage, which the trainings of a run share; None where the backbone is trained, where its
-      weights are not the initial weights, or where each step augments again. An earlier student has
-      the initial weights if it learnt from such views, of them, itself.
+      The stage, which a run's trainings share; None if the backbone is trained, its weights are not
+      the initial weights, or each step augments images again. An earlier student's backbone has the
+      initial weights if it was itself trained on views computed with them.
     """
     is_frozen = not config.optimization.train_backbone and config.model.pooling != "gem"
     if not (is_frozen and config.init_weights != "none" and config.input.views):
         return None
     if start.previous and not isinstance(config, StudentConfig):
-        # Teachers of a grown run learn from other images than its student, whose views these are.
+        # These are the views of the student; teachers of a grown run learn from other images.
         return None
     stage, weights = start.own or start.previous, weights_input(config.init_weights)
     if stage and (FROZEN_VIEWS not in stage.inputs or not weights.items() <= stage.inputs.items()):
@@ -74,7 +75,7 @@ def views_stage(run: Run, config: SpecialistConfig | StudentConfig, start: Start
 def read_views(
     views: Stage | None, dataset: PreparedDataset, records: np.ndarray
 ) -> np.ndarray | None:
-    """Returns views of some records: float32 [n, views, features]; None where there are none.
+    """Returns the views of some records: float32 [n, views, features]; None without a stage.
 
     Args:
       views: from `views_stage`.
@@ -88,6 +89,6 @@ def read_views(
 
 
 def _learnt_from(dataset: PreparedDataset) -> np.ndarray:
-    """Returns the records that are learnt from, rising."""
+    """Returns the sorted records that models learn from."""
     splits = (dataset.select(split=split) for split in ("train", UNLABELLED))
     return np.sort(np.concatenate(list(splits)))

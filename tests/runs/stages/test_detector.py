@@ -1,4 +1,4 @@
-"""The detector by the binaries: from photographs to a served model that finds garments."""
+"""The detector in the binaries: from photographs to a served model that finds garments."""
 
 import json
 import subprocess
@@ -49,14 +49,14 @@ def street_run(tmp_path_factory):
     return manifest, run, plan
 
 
-def test_the_plan_tells_of_photographs_and_detector(street_run):
+def test_the_plan_contains_photographs_and_detector(street_run):
     plan = street_run[2]
     assert "photographs" in plan and "40 images" in plan
     assert "90 steps of 8 photographs, out of 24" in plan
     assert "90 detector steps" in plan
 
 
-def test_what_was_found_is_in_evaluation_and_report(street_run):
+def test_evaluation_and_report_contain_the_detectors_results(street_run):
     run = street_run[1]
     record = json.loads((run / "evaluation" / "detection.json").read_text())
     for name in ("ap50", "ap", "r_at_1_detected", "r_at_1_true_boxes", "r_at_1_whole_photograph"):
@@ -68,7 +68,7 @@ def test_what_was_found_is_in_evaluation_and_report(street_run):
     assert (run / "report" / "detection.png").is_file()
 
 
-def test_the_model_that_is_served_finds_garments(street_run):
+def test_the_served_model_finds_garments(street_run):
     manifest, run, _ = street_run
     model = LocalModel(run / "saved_model" / "1")
     assert model.detects
@@ -82,7 +82,7 @@ def test_the_model_that_is_served_finds_garments(street_run):
     np.testing.assert_allclose(np.linalg.norm(found.embeddings, axis=1), 1, atol=1e-5)
 
 
-def test_the_single_steps_find_all_of_it_finished(street_run):
+def test_train_detector_finds_the_stage_of_the_pipeline_finished(street_run):
     run = street_run[1]
     before = open_stage(run / "detector")
     assert "student" in before.inputs
@@ -94,13 +94,13 @@ def test_the_single_steps_find_all_of_it_finished(street_run):
     assert "finished" in call("train_detector.py", *flags, "--dry_run")
 
 
-def test_other_steps_are_refused_by_the_name_of_the_flag(street_run):
+def test_the_error_for_other_steps_names_the_flag(street_run):
     flags = [f"--run_dir={street_run[1]}", *DETECTOR, "--detector_steps=91"]
     error = call("train_detector.py", *flags, status=1)
     assert "--detector_steps=90, now it is 91" in error
 
 
-def test_the_image_size_of_the_embedding_model_is_not_taken_for_the_detectors(tmp_path):
+def test_train_detector_has_no_image_size_flag_of_the_embedding_model(tmp_path):
     error = call("train_detector.py", f"--run_dir={tmp_path}", "--image_size=64", status=1)
     assert "Unknown command line flag 'image_size'" in error
 

@@ -1,4 +1,4 @@
-"""With what initial weights an evaluation compares."""
+"""The initial weights that an evaluation compares with."""
 
 from pathlib import Path
 
@@ -14,12 +14,12 @@ def stage(**inputs):
     return Stage(Path("run/one"), "f" * 64, {}, {}, 0.0, skipped=True, inputs=inputs)
 
 
-def test_weights_are_those_that_the_first_models_began_from():
-    began, later = stage(init_weights="resnet50_imagenet"), stage(start="a" * 64)
-    assert weights_of([None, later, began]) == "resnet50_imagenet"
+def test_the_weights_are_those_that_the_first_models_started_from():
+    first, later = stage(init_weights="resnet50_imagenet"), stage(start="a" * 64)
+    assert weights_of([None, later, first]) == "resnet50_imagenet"
     assert weights_of([None, later]) == "none"
 
 
-def test_a_weights_file_of_which_the_content_alone_is_known_is_asked_for(tiny_prepared):
-    with pytest.raises(UserError, match=r"--init_weights: .*fingerprint a{16}; give that file"):
+def test_the_error_requests_a_weights_file_of_which_only_the_fingerprint_is_known(tiny_prepared):
+    with pytest.raises(UserError, match=r"--init_weights: .*fingerprint a{16}; name that file"):
         _baselines(tiny_prepared, None, ModelConfig(), "a" * 64, 0)

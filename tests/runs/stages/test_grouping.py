@@ -1,4 +1,4 @@
-"""A search with real, tiny trainings."""
+"""A search for groups with real, tiny trainings."""
 
 import dataclasses
 import json
@@ -63,7 +63,7 @@ def test_trials_are_stages_with_steps_for_each_of_their_verticals(searched):
         assert made["flags"]["optimization"]["steps"] == count
 
 
-def test_trials_are_lines_of_the_hparams_tab(searched):
+def test_trials_are_rows_of_the_hparams_tab(searched):
     run_dir, stage = searched
     record = json.loads((stage.directory / GROUPS_FILE).read_text())
     lines = hparams_table(run_dir)
@@ -76,7 +76,7 @@ def test_trials_are_lines_of_the_hparams_tab(searched):
     assert not lines
 
 
-def test_a_trial_is_validated_on_every_vertical_and_found_again(searched, tiny_prepared):
+def test_a_finished_trial_is_reused_and_validated_on_every_vertical(searched, tiny_prepared):
     run_dir, _ = searched
     trainer = StageTrainer(Run(run_dir, tiny_prepared), TRAINING)
     before = (run_dir / "specialist-bags/stage.json").read_bytes()
@@ -89,7 +89,7 @@ def test_a_trial_is_validated_on_every_vertical_and_found_again(searched, tiny_p
     np.testing.assert_array_equal(found.records, trial.outcomes.answered()["dresses"].records)
 
 
-def test_a_search_whose_stage_was_lost_takes_the_finished_trials(searched, tiny_prepared, caplog):
+def test_a_search_without_its_stage_reuses_finished_trials(searched, tiny_prepared, caplog):
     run_dir, stage = searched
     record = (stage.directory / GROUPS_FILE).read_text()
     stage.directory.rename(run_dir / "lost")
@@ -100,7 +100,7 @@ def test_a_search_whose_stage_was_lost_takes_the_finished_trials(searched, tiny_
     assert caplog.text.count("finished before, skipped") == 3
 
 
-def test_a_search_with_another_budget_or_rule_decides_anew_on_the_same_trials(
+def test_a_search_with_another_budget_or_rule_decides_again_on_the_same_trials(
     searched, tiny_prepared, caplog
 ):
     run_dir, _ = searched
@@ -117,7 +117,7 @@ def test_a_search_with_another_budget_or_rule_decides_anew_on_the_same_trials(
     assert {path: path.read_bytes() for path in trials} == trials
 
 
-def test_a_search_of_models_trained_otherwise_is_refused_and_overwrites_nothing(
+def test_a_search_with_other_training_settings_is_refused_and_overwrites_nothing(
     searched, tiny_prepared
 ):
     run_dir, stage = searched
@@ -130,9 +130,7 @@ def test_a_search_of_models_trained_otherwise_is_refused_and_overwrites_nothing(
     assert (stage.directory / "stage.json").read_bytes() == before
 
 
-def test_trials_start_from_the_model_given_and_what_it_finds_is_what_is_to_be_gained_on(
-    tiny_prepared, tmp_path
-):
+def test_trials_start_from_the_given_model_and_are_compared_with_it(tiny_prepared, tmp_path):
     both = tiny_prepared.verticals
     start = specialist_stage(Run(tmp_path, tiny_prepared), both, TRAINING, COMBINED_START)
     stage = grouping_stage(Run(tmp_path, tiny_prepared), ANYTHING, TRAINING, start)
@@ -158,7 +156,7 @@ def test_trials_start_from_the_model_given_and_what_it_finds_is_what_is_to_be_ga
         grouping_stage(Run(tmp_path, tiny_prepared), ANYTHING, TRAINING)
 
 
-def test_other_groups_given_are_refused(tiny_prepared, tmp_path):
+def test_different_given_groups_are_refused(tiny_prepared, tmp_path):
     def given(*groups):
         return SearchConfig(StrategyConfig("given", groups))
 
@@ -169,18 +167,18 @@ def test_other_groups_given_are_refused(tiny_prepared, tmp_path):
     assert made.result["groups"] == [["bags", "dresses"]]
 
 
-def test_without_validation_queries_nothing_is_trained_and_the_remedy_is_told(
+def test_without_validation_queries_nothing_is_trained_and_the_error_names_the_remedy(
     tiny_prepared, tmp_path
 ):
     trainer = StageTrainer(Run(tmp_path, _WithoutValidation(tiny_prepared)), TRAINING)
-    with pytest.raises(UserError, match=r"split val answers no query.*--grouping=given"):
+    with pytest.raises(UserError, match=r"split val has no query with a match.*--grouping=given"):
         trainer.train(("bags",))
 
     assert list(tmp_path.iterdir()) == []
 
 
 class _WithoutValidation:
-    """The dataset, of whose split val nothing is there."""
+    """The dataset without images of split val."""
 
     def __init__(self, dataset):
         self.directory = dataset.directory
@@ -200,7 +198,7 @@ def test_the_names_of_many_verticals_fit_into_a_directory_and_differ():
     assert one == specialist_name(verticals[::-1])
 
 
-def test_signs_that_part_directories_or_verticals_make_no_other_name_or_place():
+def test_separators_in_vertical_names_lead_to_distinct_names_in_the_same_directory():
     assert specialist_name(["tops", "bags"]) == "specialist-bags+tops"
     names = [["a", "b"], ["a+b"], ["a/b"], ["a\\b"], ["a_b"], ["../../a"], ["a"]]
     found = {specialist_name(verticals) for verticals in names}
@@ -209,7 +207,7 @@ def test_signs_that_part_directories_or_verticals_make_no_other_name_or_place():
     assert not any("/" in name or "\\" in name for name in found)
 
 
-def test_the_binary_searches_and_says_where_the_groups_are(tiny_prepared, tmp_path):
+def test_the_binary_searches_and_prints_the_next_command(tiny_prepared, tmp_path):
     done = subprocess.run(
         [
             sys.executable, str(ROOT / "tools/search_groups.py"), f"--run_dir={tmp_path}",
@@ -229,6 +227,6 @@ def test_the_binary_searches_and_says_where_the_groups_are(tiny_prepared, tmp_pa
         ["dresses"],
     ]
     assert "grouping: trial 1: bags" in done.stderr
-    # Where the dataset is goes on to what is run next.
+    # The next command has the same dataset.
     given = f"--run_dir={tmp_path} --prepared={tiny_prepared.directory}"
     assert done.stdout.splitlines()[-1].endswith(f"python tools/export_targets.py {given}")

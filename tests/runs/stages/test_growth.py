@@ -1,4 +1,4 @@
-"""What a run has of an earlier one, on stages and targets of which all is known."""
+"""Use of an earlier run, with artificial stages and targets."""
 
 import dataclasses
 
@@ -28,13 +28,13 @@ DIM = 8
 
 
 def codes(records):
-    """Embeddings that tell their records."""
+    """Returns embeddings that identify their records."""
     return np.repeat(np.asarray(records, np.float32)[:, None], DIM, axis=1)
 
 
 @pytest.fixture
 def earlier(tiny_prepared, tmp_path):
-    """A student and its targets; of the training images every other one has a target."""
+    """A student and its targets; every other training image has a target."""
 
     def work(directory):
         for file, split in zip(FILES, ("train", "val")):
@@ -52,7 +52,7 @@ def earlier(tiny_prepared, tmp_path):
 
 @pytest.fixture
 def embedded(monkeypatch):
-    """Stands for the earlier student: its embeddings are minus the records that it is asked for."""
+    """Replaces the earlier student's embeddings with the negated record numbers."""
 
     def embed(model, dataset, records, dim):
         return -codes(records)
@@ -61,16 +61,16 @@ def embedded(monkeypatch):
 
 
 def new_targets(first):
-    """Targets of three new images to learn and two held out, the first of them `first`."""
+    """Returns targets of three new images to learn and two held out, from record `first` on."""
     records = np.arange(first, first + 5)
-    none = np.full((5, DIM), 0.5, np.float32)
-    return Targets(records[:3], none[:3], records[3:], none[3:], (), ())
+    constant = np.full((5, DIM), 0.5, np.float32)
+    return Targets(records[:3], constant[:3], records[3:], constant[3:], (), ())
 
 
 def all_targets(earlier, dataset, share=1.0):
     replayed = replayed_records(dataset, share, seed=0)
     old = OldImages.of(replayed, earlier, dataset)
-    # Here records of the grown dataset are those of the earlier one in their order.
+    # The records of this grown dataset are those of the earlier one, in order.
     grown = Columns(dataset, replayed)
     return replayed, old, old.before(new_targets(len(replayed)), grown, FILES, unlabelled=True)
 
@@ -84,7 +84,7 @@ class Columns:
         return self.dataset.column(name)[self.replayed]
 
 
-def test_targets_that_are_kept_are_those_of_the_same_images(tiny_prepared, earlier, embedded):
+def test_reused_targets_belong_to_the_same_images(tiny_prepared, earlier, embedded):
     replayed, old, found = all_targets(earlier, tiny_prepared, share=0.5)
     splits = tiny_prepared.column("split")[replayed]
 
@@ -102,14 +102,14 @@ def test_targets_that_are_kept_are_those_of_the_same_images(tiny_prepared, earli
     assert (np.diff(found.records) > 0).all()
 
 
-@pytest.mark.parametrize("gone", ["removed", "made again", "of another dataset"])
-def test_without_its_targets_the_earlier_student_embeds(
-    tiny_prepared, tiny_unlabelled, earlier, embedded, gone
+@pytest.mark.parametrize("change", ["removed", "redone", "of another dataset"])
+def test_the_earlier_student_embeds_images_if_its_targets_are_missing(
+    tiny_prepared, tiny_unlabelled, earlier, embedded, change
 ):
     dataset = tiny_prepared
-    if gone == "removed":
+    if change == "removed":
         (earlier.directory.parent / "targets").rename(earlier.directory.parent / "away")
-    elif gone == "made again":
+    elif change == "redone":
         earlier = dataclasses.replace(earlier, inputs={"targets": "another"})
     else:
         dataset = tiny_unlabelled
@@ -120,12 +120,12 @@ def test_without_its_targets_the_earlier_student_embeds(
     np.testing.assert_array_equal(found.held_out[:-2], -codes(found.held_out_records[:-2]))
 
 
-def test_the_verticals_of_a_student_are_told_by_it_or_by_its_dataset(tiny_prepared, earlier):
+def test_the_verticals_of_a_student_come_from_its_result_or_its_dataset(tiny_prepared, earlier):
     assert known_verticals(earlier) == ("bags", "dresses")
-    silent = dataclasses.replace(
+    without_result = dataclasses.replace(
         earlier, result={}, directory=tiny_prepared.directory.parent / "student"
     )
-    assert known_verticals(silent) == ("bags", "dresses")
+    assert known_verticals(without_result) == ("bags", "dresses")
 
 
 def student(directory, dim, *verticals):
@@ -134,38 +134,38 @@ def student(directory, dim, *verticals):
 
 
 @pytest.mark.parametrize(
-    ("dim", "verticals", "said"),
+    ("dim", "verticals", "message"),
     [
-        (4, ("bags",), "its embeddings have 4 numbers, those of .*new/student 8: no query"),
-        (8, ("shoes", "hats"), "knows the verticals shoes, hats, and .* has bags, dresses: none"),
+        (4, ("bags",), "its embeddings have 4 numbers, those of .*new/student 8; expected"),
+        (8, ("shoes", "hats"), "was trained on shoes, hats, but .* has bags, dresses; expected"),
     ],
 )
 def test_a_student_that_cannot_be_compared_is_refused(
-    tiny_prepared, tmp_path, dim, verticals, said
+    tiny_prepared, tmp_path, dim, verticals, message
 ):
     old, new = student(tmp_path / "old", dim, *verticals), student(tmp_path / "new", 8, "bags")
-    with pytest.raises(UserError, match=f"^--gallery_model={old.directory}: {said}"):
+    with pytest.raises(UserError, match=f"^--gallery_model={old.directory}: {message}"):
         check_growth(Growth(old), tiny_prepared, new)
 
 
-def test_without_a_student_there_is_nothing_to_compare(tiny_prepared, earlier):
-    with pytest.raises(UserError, match="needs a student of this run"):
+def test_a_comparison_without_a_student_is_an_error(tiny_prepared, earlier):
+    with pytest.raises(UserError, match="requires a student of this run"):
         check_growth(Growth(earlier), tiny_prepared, None)
 
 
-def test_the_student_that_a_run_is_aligned_to_is_found_while_it_is_there(
+def test_the_student_that_a_run_is_aligned_to_is_found_if_it_exists(
     tiny_prepared, earlier, tmp_path
 ):
     run = Run(tmp_path / "run", tiny_prepared)
     assert find_growth(run, None, None) is None
-    with pytest.raises(UserError, match="--growth_compare_to needs --gallery_model"):
+    with pytest.raises(UserError, match="--growth_compare_to requires --gallery_model"):
         find_growth(run, None, tmp_path / "old")
     assert find_growth(run, earlier.directory, tmp_path / "old") == Growth(earlier, earlier)
     with pytest.raises(UserError, match="nowhere: no stage is there"):
         find_growth(run, tmp_path / "nowhere", None)
 
-    told = {"old_student": str(earlier.directory)}
-    spec = StageSpec(run.directory / "targets", flags={}, inputs={}, work=lambda _: told)
+    result = {"old_student": str(earlier.directory)}
+    spec = StageSpec(run.directory / "targets", flags={}, inputs={}, work=lambda _: result)
     run_stage(spec)
     assert find_growth(run, None, None) == Growth(earlier)
     assert not is_grown(run)

@@ -37,7 +37,7 @@ CONFIG = ExportConfig(max_pixels=1_000_000, warm_up=False)
 
 @pytest.fixture(scope="module")
 def run_dir(tiny_prepared, tmp_path_factory):
-    """A run with a student that has learnt nothing, and the stage of its targets."""
+    """A run with the targets of a student."""
     run_dir = tmp_path_factory.mktemp("run")
     teachers = [
         {"name": f"specialist-{name}", "verticals": [name]} for name in tiny_prepared.verticals
@@ -72,7 +72,7 @@ def head(run_dir, tiny_prepared, student):
 
 @pytest.fixture(scope="module")
 def detector(tmp_path_factory):
-    """The stage of a detector of another run, which has learnt nothing."""
+    """The stage of an untrained detector of another run."""
     config = DetectorConfig(("hat", "shoe"), image_size=64, most_garments=4)
 
     def train(directory):
@@ -92,7 +92,7 @@ def files(directory):
     return {path: path.stat().st_mtime_ns for path in directory.rglob("*") if path.is_file()}
 
 
-def test_the_first_version_is_one_and_is_found_again(run_dir, tiny_prepared, student, exported):
+def test_the_first_version_is_1_and_is_found_again(run_dir, tiny_prepared, student, exported):
     before = files(exported.directory)
     again = export_stage(Run(run_dir, tiny_prepared), student, CONFIG)
 
@@ -103,12 +103,12 @@ def test_the_first_version_is_one_and_is_found_again(run_dir, tiny_prepared, stu
     assert LocalModel(exported.directory).verticals == tiny_prepared.verticals
 
 
-def test_another_stage_is_exported_where_no_server_of_the_student_polls(tmp_path):
+def test_another_stage_is_exported_to_a_directory_that_no_server_polls(tmp_path):
     assert versions_directory(tmp_path, "student") == tmp_path / "saved_model"
     assert versions_directory(tmp_path, "combined") == tmp_path / "saved_model-combined"
 
 
-def test_the_model_card_tells_data_groups_and_limits(exported):
+def test_the_model_card_lists_data_groups_and_limits(exported):
     card = (exported.directory / "assets/model_card.md").read_text("utf-8")
 
     assert "| bags | 8 | 16 | 8 |" in card
@@ -118,7 +118,7 @@ def test_the_model_card_tells_data_groups_and_limits(exported):
     assert "32 px" in card
 
 
-def test_another_export_is_the_next_version_and_leaves_the_first(
+def test_another_export_is_the_next_version_and_keeps_the_first(
     run_dir, tiny_prepared, student, exported, head
 ):
     before = files(exported.directory)
@@ -142,18 +142,18 @@ def test_another_export_is_the_next_version_and_leaves_the_first(
     card = (second.directory / "assets/model_card.md").read_text("utf-8")
     assert f"not known: {head.result['searches']}" in card
     assert "16 val queries" in card
-    # Of what was exported before, whatever came later.
+    # Exporting the first model again finds its version, although there is a newer one.
     assert (
         export_stage(Run(run_dir, tiny_prepared), student, CONFIG).directory == exported.directory
     )
 
 
-def test_a_model_that_was_made_again_by_the_same_flags_is_exported_anew(
+def test_a_model_that_was_redone_with_the_same_flags_is_exported_again(
     run_dir, tiny_prepared, student, tmp_path
 ):
     base = tmp_path / "saved_model"
     first = export_stage(Run(run_dir, tiny_prepared), student, CONFIG, base=base)
-    # Such as by `--redo_from=student`, with another release of TensorFlow.
+    # For example with `--redo_from=student` and another release of TensorFlow.
     redone = dataclasses.replace(student, finished="2999-01-01T00:00:00+00:00")
     second = export_stage(Run(run_dir, tiny_prepared), redone, CONFIG, base=base)
 
@@ -161,7 +161,7 @@ def test_a_model_that_was_made_again_by_the_same_flags_is_exported_anew(
     assert second.directory == base / "2"
 
 
-def test_the_confidence_of_routing_is_exported_with_the_head(
+def test_the_routing_confidence_is_exported_with_the_head(
     run_dir, tiny_prepared, student, head, tmp_path
 ):
     def calibrated(directory):
@@ -197,7 +197,7 @@ def test_a_detector_is_exported_with_the_model(run_dir, tiny_prepared, student, 
     serving_kit(found, tmp_path / "kit")
     readme = (tmp_path / "kit/README.md").read_text("utf-8")
     assert '"signature_name": "detect_and_embed"' in readme
-    # Without, the next version is another.
+    # An export without the detector is a new version.
     without = export_stage(run, student, CONFIG, base=tmp_path / "versions")
     assert without.directory.name == "2"
     assert not LocalModel(without.directory).detects
@@ -232,9 +232,7 @@ def test_a_detector_that_cannot_be_read_is_refused(
     assert saved_model_versions(tmp_path / "base") == []
 
 
-def test_versions_of_elsewhere_are_counted_and_left_alone(
-    tiny_prepared, student, run_dir, tmp_path
-):
+def test_foreign_versions_are_counted_and_left_unchanged(tiny_prepared, student, run_dir, tmp_path):
     (tmp_path / "5").mkdir()
     (tmp_path / "5" / "saved_model.pb").write_text("another's")
     found = export_stage(Run(run_dir, tiny_prepared), student, CONFIG, base=tmp_path)
@@ -244,10 +242,10 @@ def test_versions_of_elsewhere_are_counted_and_left_alone(
     assert latest_saved_model(tmp_path / "nowhere") is None
 
 
-def test_after_an_evaluation_card_and_summary_tell_what_routing_costs(
+def test_model_card_and_summary_contain_the_cost_of_routing_after_an_evaluation(
     run_dir, tiny_prepared, student, head
 ):
-    # The head may be trained after an evaluation, which is then made anew.
+    # The head may be trained after an evaluation, which is then repeated.
     for vertical_head in (None, head):
         evaluation_stage(
             Run(run_dir, tiny_prepared),
@@ -286,7 +284,7 @@ def test_thresholds_of_the_evaluation_are_exported_with_the_student(
     )
     path = evaluation.directory / "absent.json"
     absent = json.loads(path.read_text())
-    # As many val items as there are give no threshold for any level.
+    # There are too few val items for a threshold at any level.
     assert {one["threshold"] for row in absent["rows"] for one in row["levels"]} == {None}
     assert [row["vertical"] for row in absent["rows"]] == ["bags", "dresses", "ALL", "ALL"]
     tables = (evaluation.directory / "tables.txt").read_text()
@@ -299,14 +297,14 @@ def test_thresholds_of_the_evaluation_are_exported_with_the_student(
     card = (found / "assets/model_card.md").read_text("utf-8")
     assert "| within | bags | 32 | 2 | 0.05 | 0.300 | - | - |" in card
 
-    # An evaluation of an earlier release has measured nothing of it.
+    # Evaluations of earlier releases lack these measurements.
     path.unlink()
     older = export_stage(run, student, CONFIG, base=tmp_path / "older").directory
     assert read_absent_thresholds(older, "0.05") is None
     assert "Same item" not in (older / "assets/model_card.md").read_text("utf-8")
 
 
-def test_the_kit_serves_the_versions_beside(exported, tmp_path):
+def test_the_kit_serves_the_versions_next_to_the_exported_one(exported, tmp_path):
     serving_kit(exported, tmp_path / "kit")
     compose = yaml.safe_load((tmp_path / "kit/docker-compose.yaml").read_text())
     (service,) = compose["services"].values()
@@ -315,7 +313,7 @@ def test_the_kit_serves_the_versions_beside(exported, tmp_path):
     assert (tmp_path / "kit" / models).resolve() == exported.directory.parent.resolve()
     for path in (tmp_path / "kit").iterdir():
         assert str(tmp_path.parent) not in path.read_text("utf-8")
-    # Images of a million pixels at most need little memory.
+    # Images of at most a million pixels need little memory.
     assert service["mem_limit"] == "3g"
     readme = (tmp_path / "kit/README.md").read_text("utf-8")
     assert "`vertical` contains" not in readme

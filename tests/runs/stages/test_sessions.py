@@ -1,4 +1,4 @@
-"""Trials and repeats of a sweep as TensorBoard's HParams tab has them."""
+"""Trials of a search and repeats of a sweep in TensorBoard's HParams tab."""
 
 import pytest
 from tensorboard_plugins import hparams_table
@@ -16,7 +16,7 @@ TRIPLET = SpecialistConfig(MODEL, OptimizationConfig(steps=8, seed=3))
 STUDENT = StudentConfig(MODEL, OptimizationConfig(steps=9))
 
 
-def test_trials_are_lines_with_what_made_them_and_r_at_1_of_their_own_verticals(tmp_path):
+def test_trials_are_rows_with_their_settings_and_r_at_1_of_their_verticals(tmp_path):
     record = {
         "trials": [
             {
@@ -29,13 +29,13 @@ def test_trials_are_lines_with_what_made_them_and_r_at_1_of_their_own_verticals(
                 "verticals": ["bag", "dress", "hat"],
                 "stage": "specialist-bag+dress+hat",
                 "steps": 24,
-                # No query of a hat has an answer.
+                # No query of a hat has a match.
                 "r_at_1": {"bag": 0.5, "dress": 0.75},
             },
         ]
     }
     for _ in range(2):
-        # Called again, as after an interruption, the same.
+        # Writing again, as after an interruption, changes nothing.
         write_sessions(tmp_path / "grouping-greedy/tensorboard", trial_sessions(record, TRIPLET))
 
     lines = hparams_table(tmp_path)
@@ -64,7 +64,7 @@ def test_trials_are_lines_with_what_made_them_and_r_at_1_of_their_own_verticals(
     }
 
 
-def test_repeats_of_a_sweep_are_lines_with_their_seeds_and_groups(tmp_path):
+def test_repeats_of_a_sweep_are_rows_with_their_seeds_and_groups(tmp_path):
     rows = [
         {"model": "triplet", "size": 2, "group_size": 1.5, "repeats": [0.25, 0.5]},
         {"model": "unified", "size": 2, "group_size": 1.5, "repeats": [0.75, 1.0]},

@@ -1,4 +1,4 @@
-"""Which models trainings start from, on stages whose models are never opened."""
+"""The models that trainings start from, with stages whose models are never opened."""
 
 import dataclasses
 import json
@@ -16,7 +16,7 @@ from apparel_embed.runs.config import GrowthConfig, PipelineConfig
 from apparel_embed.runs.pipeline import run_pipeline
 from apparel_embed.runs.run import Run
 from apparel_embed.runs.stages.specialist import specialist_stage
-from apparel_embed.runs.stages.start import built_otherwise
+from apparel_embed.runs.stages.start import architecture_difference
 from apparel_embed.runs.stages.student import student_stage
 from apparel_embed.runs.stages.targets import HELD_OUT_FILE, TARGETS_FILE
 from apparel_embed.store.names import COMBINED, COMBINED_START, OLD_STUDENT, STUDENT
@@ -40,7 +40,7 @@ def made(run_dir, name, model=MODEL):
 
 @pytest.fixture
 def previous(tmp_path):
-    """A run that has a specialist for bags, but none for dresses."""
+    """A run with a specialist for bags, but none for dresses."""
     for name in ("specialist-bags", COMBINED, STUDENT):
         made(tmp_path / "noisy", name)
     return tmp_path / "noisy"
@@ -48,7 +48,7 @@ def previous(tmp_path):
 
 @pytest.fixture
 def started(monkeypatch):
-    """What trainings started from, by the name of what was trained; nothing is trained."""
+    """The models that trainings start from, by the name of the trained model; none is trained."""
     found = {}
 
     def train_specialist(dataset, verticals, config, directory, what, start=None, views=None):
@@ -78,7 +78,7 @@ def record_of(run_dir, name):
     return json.loads((run_dir / name / "stage.json").read_text())
 
 
-def test_specialists_start_from_the_same_verticals_or_else_from_the_combined_model(
+def test_specialists_start_from_that_of_the_same_verticals_or_else_from_the_combined_model(
     tiny_prepared, previous, started, tmp_path, caplog
 ):
     run_dir, config = tmp_path / "clean", specialist_config(previous)
@@ -92,7 +92,7 @@ def test_specialists_start_from_the_same_verticals_or_else_from_the_combined_mod
         specialist_stage(Run(run_dir, tiny_prepared), ["bags"], config)
         specialist_stage(Run(run_dir, tiny_prepared), ["dresses"], config)
         for name in (COMBINED_START, COMBINED):
-            # Of other steps, or the one would be the other.
+            # With different steps, as one would otherwise be a copy of the other.
             other = config.for_steps(2 if name == COMBINED else 3, verticals=2)
             specialist_stage(Run(run_dir, tiny_prepared), ["bags", "dresses"], other, name)
 
@@ -113,14 +113,14 @@ def test_specialists_start_from_the_same_verticals_or_else_from_the_combined_mod
         specialist_stage(Run(run_dir, tiny_prepared), ["bags"], specialist_config(None))
 
 
-def test_a_group_of_all_verticals_is_still_trained_once(tiny_prepared, previous, started, tmp_path):
+def test_a_group_of_all_verticals_is_trained_only_once(tiny_prepared, previous, started, tmp_path):
     run_dir, config, both = tmp_path / "clean", specialist_config(previous), ["bags", "dresses"]
     specialist_stage(Run(run_dir, tiny_prepared), both, config, COMBINED)
     specialist_stage(Run(run_dir, tiny_prepared), both, config)
     assert list(started) == [COMBINED]
 
 
-def test_a_specialist_starts_from_a_model_of_its_own_run_whatever_earlier_run_there_is(
+def test_a_model_of_the_same_run_takes_precedence_over_an_earlier_run(
     tiny_prepared, previous, started, tmp_path
 ):
     own = made(tmp_path, COMBINED_START)
@@ -137,7 +137,7 @@ def test_a_specialist_starts_from_a_model_of_its_own_run_whatever_earlier_run_th
         specialist_stage(Run(tmp_path / "0", tiny_prepared), ["bags"], specialist_config(None))
 
 
-def test_without_an_earlier_run_stages_tell_of_none(tiny_prepared, started, tmp_path):
+def test_stages_without_an_earlier_run_do_not_record_one(tiny_prepared, started, tmp_path):
     stage = specialist_stage(Run(tmp_path, tiny_prepared), ["bags"], specialist_config(None))
     assert set(stage.inputs) == {"prepared", "init_weights"}
     assert not [name for name in stage.flags if "init" in name]
@@ -152,7 +152,7 @@ def targets_of(run_dir):
     return stage
 
 
-def test_a_student_starts_from_the_student_unless_a_model_of_its_own_run_is_given(
+def test_a_student_starts_from_the_earlier_student_unless_a_model_of_its_run_is_given(
     tiny_prepared, previous, started, tmp_path
 ):
     run_dir = tmp_path / "clean"
@@ -160,7 +160,7 @@ def test_a_student_starts_from_the_student_unless_a_model_of_its_own_run_is_give
     stage = student_stage(Run(run_dir, tiny_prepared), targets, student_config(previous))
     assert started["unified"] == previous / STUDENT / "model"
     assert stage.flags["start"] == "init_from"
-    # Its space is its own run's, that of the targets is this run's.
+    # Its embedding space is that of the earlier run; the targets' is that of this run.
     assert stage.flags["rotate_start"] is started["rotated"] is True
     assert stage.inputs["init_from"] == record_of(previous, STUDENT)["fingerprint"]
     assert stage.result == {"started_from": str(previous / STUDENT)}
@@ -175,7 +175,7 @@ def test_a_student_starts_from_the_student_unless_a_model_of_its_own_run_is_give
     assert stage.result == {}
 
 
-def test_a_start_is_rotated_unless_the_targets_are_of_its_own_space(
+def test_a_start_is_rotated_unless_the_targets_are_in_its_embedding_space(
     tiny_prepared, previous, started, tmp_path
 ):
     run_dir = tmp_path / "clean"
@@ -194,19 +194,19 @@ def test_a_start_is_rotated_unless_the_targets_are_of_its_own_space(
 
 
 @pytest.mark.parametrize("dim", [6, 10])
-def test_a_student_has_an_embedding_as_long_as_the_one_it_starts_from(
+def test_a_student_with_another_embedding_length_than_its_start_is_refused(
     tiny_prepared, previous, started, tmp_path, dim
 ):
     config = student_config(previous, embedding_dim=dim)
-    said = f"its student has embedding_dim 8, but --embedding_dim is {dim}; they must be equal"
-    with pytest.raises(UserError, match=said):
+    message = f"its student has embedding_dim 8, but --embedding_dim is {dim}; expected equal"
+    with pytest.raises(UserError, match=message):
         student_stage(
             Run(tmp_path / "clean", tiny_prepared), targets_of(tmp_path / "clean"), config
         )
 
 
 @pytest.mark.parametrize(
-    ("changes", "said"),
+    ("changes", "message"),
     [
         ({"backbone": "resnet18"}, "its .* has backbone small_cnn, but --backbone is resnet18"),
         ({"pooling": "gem"}, "its .* has pooling average, but --pooling is gem"),
@@ -214,19 +214,19 @@ def test_a_student_has_an_embedding_as_long_as_the_one_it_starts_from(
     ],
 )
 def test_another_architecture_is_refused_with_both_values(
-    tiny_prepared, previous, started, tmp_path, changes, said
+    tiny_prepared, previous, started, tmp_path, changes, message
 ):
     config = specialist_config(previous, **changes)
     for verticals, name in ((["bags"], None), (["dresses"], None), (["bags", "dresses"], COMBINED)):
-        with pytest.raises(UserError, match=f"--init_from={previous}: {said}; they must be equal"):
+        with pytest.raises(UserError, match=f"--init_from={previous}: {message}; expected equal"):
             specialist_stage(Run(tmp_path / "clean", tiny_prepared), verticals, config, name)
     assert not (tmp_path / "clean").exists()
     stage = open_stage(previous / STUDENT)
-    assert built_otherwise(stage, MODEL) == ""
-    assert built_otherwise(stage, config.model) != ""
+    assert architecture_difference(stage, MODEL) == ""
+    assert architecture_difference(stage, config.model) != ""
 
 
-def test_images_of_another_size_are_allowed(tiny_prepared, previous, started, tmp_path):
+def test_image_size_and_batch_norm_momentum_may_differ(tiny_prepared, previous, started, tmp_path):
     config = specialist_config(previous, image_size=48, batch_norm_momentum=0.99)
     specialist_stage(Run(tmp_path / "clean", tiny_prepared), ["bags"], config)
     assert started["specialist-bags"] == previous / "specialist-bags/model"
@@ -236,7 +236,7 @@ def pipeline_config(run_dir, init_from, **changes):
     return PipelineConfig(
         run_dir=run_dir,
         synthetic=None,
-        # Never read: an error in the earlier run is reported before.
+        # Never read, as errors in the earlier run are reported first.
         prepare=PrepareConfig("nowhere.csv", run_dir / "prepared"),
         specialist=specialist_config(init_from, **changes),
         student=student_config(init_from, **changes),
@@ -244,9 +244,7 @@ def pipeline_config(run_dir, init_from, **changes):
     )
 
 
-def test_the_pipeline_tells_what_is_wrong_with_an_earlier_run_before_anything_else(
-    previous, tmp_path
-):
+def test_the_pipeline_reports_problems_with_an_earlier_run_first(previous, tmp_path):
     clean = tmp_path / "clean"
     nowhere, empty = tmp_path / "nowhere", tmp_path / "empty"
     empty.mkdir()
@@ -255,9 +253,12 @@ def test_the_pipeline_tells_what_is_wrong_with_an_earlier_run_before_anything_el
     apart = shutil.copytree(previous, tmp_path / "apart")
     shutil.rmtree(apart / STUDENT)
     made(apart, STUDENT, dataclasses.replace(MODEL, embedding_dim=10))
-    for config, said in (
-        (pipeline_config(clean, nowhere), f"{nowhere}: no such directory; name that of a finished"),
-        (pipeline_config(previous, previous), f"{previous}: is --run_dir itself"),
+    for config, message in (
+        (pipeline_config(clean, nowhere), f"{nowhere}: no such directory; expected a finished run"),
+        (
+            pipeline_config(previous, previous),
+            f"{previous}: expected an earlier run, got --run_dir",
+        ),
         (pipeline_config(clean, empty), f"{empty}: not a finished run: {empty}/combined: no stage"),
         (
             pipeline_config(clean, unfinished),
@@ -272,7 +273,7 @@ def test_the_pipeline_tells_what_is_wrong_with_an_earlier_run_before_anything_el
             f"{apart}: its student has embedding_dim 10, but --embedding_dim is 8",
         ),
     ):
-        with pytest.raises(UserError, match=f"^--init_from={said}") as refused:
+        with pytest.raises(UserError, match=f"^--init_from={message}") as refused:
             run_pipeline(config)
         assert "\n" not in str(refused.value)
     for config in (
@@ -285,7 +286,7 @@ def test_the_pipeline_tells_what_is_wrong_with_an_earlier_run_before_anything_el
 
 
 @pytest.mark.parametrize("flag", ["grow_from", "align_to"])
-def test_the_pipeline_tells_what_is_wrong_with_a_run_whose_space_it_takes(previous, tmp_path, flag):
+def test_the_pipeline_reports_problems_with_a_run_that_it_is_aligned_to(previous, tmp_path, flag):
     clean, nowhere, empty = (tmp_path / name for name in ("clean", "nowhere", "empty"))
     empty.mkdir()
     unfinished = shutil.copytree(previous, tmp_path / "unfinished")
@@ -297,30 +298,30 @@ def test_the_pipeline_tells_what_is_wrong_with_a_run_whose_space_it_takes(previo
             return dataclasses.replace(base, growth=GrowthConfig(old, **growth))
         return dataclasses.replace(base, align_to=str(old), growth=GrowthConfig(**growth))
 
-    for wrong, said in (
-        (config(nowhere), f"{nowhere}: no such directory; name that of a finished run"),
+    for wrong, message in (
+        (config(nowhere), f"{nowhere}: no such directory; expected a finished run"),
         (config(empty), f"{empty}: not a finished run: {empty}/student: no stage is there"),
         (config(unfinished), f"{unfinished}: not a finished run: {unfinished}/student: it is not"),
-        (config(previous, run_dir=previous), f"{previous}: is --run_dir itself"),
+        (config(previous, run_dir=previous), f"{previous}: expected an earlier run, got --run_dir"),
         (
             config(previous, dim=4),
-            f"{previous}: its embeddings have 8 numbers, but --embedding_dim is 4; they must",
+            f"{previous}: its embeddings have 8 numbers, but --embedding_dim is 4; expected equal",
         ),
     ):
-        with pytest.raises(UserError, match=f"^--{flag}={said}"):
+        with pytest.raises(UserError, match=f"^--{flag}={message}"):
             run_pipeline(wrong)
     with pytest.raises(UserError, match=f"{empty}/student: no stage is there"):
         run_pipeline(config(previous, growth_compare_to=empty))
     assert not clean.exists()
 
 
-def test_a_run_that_grows_starts_nowhere_else(previous, tmp_path):
+def test_a_grown_run_has_no_other_start(previous, tmp_path):
     config = pipeline_config(tmp_path / "clean", previous)
     config = dataclasses.replace(config, growth=GrowthConfig(previous))
-    with pytest.raises(UserError, match="leave out --init_from and --align_to"):
+    with pytest.raises(UserError, match="remove --init_from and --align_to"):
         run_pipeline(config)
     alone = dataclasses.replace(
         pipeline_config(tmp_path / "clean", None), growth=GrowthConfig(growth_compare_to=previous)
     )
-    with pytest.raises(UserError, match="--growth_compare_to needs --grow_from or --align_to"):
+    with pytest.raises(UserError, match="--growth_compare_to requires --grow_from or --align_to"):
         run_pipeline(alone)

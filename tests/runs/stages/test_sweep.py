@@ -39,7 +39,7 @@ STUDENT = StudentConfig(MODEL, OptimizationConfig(steps=4), batch_size=8, loop=L
 
 @settings(derandomize=True, deadline=None)
 @given(st.integers(1, 20), st.integers(1, 25), st.integers(1, 4), st.integers(0, 5))
-def test_partitions_hold_every_vertical_once_in_groups_of_nearly_the_size(n, size, count, seed):
+def test_partitions_contain_every_vertical_once_in_groups_of_about_the_size(n, size, count, seed):
     verticals = [f"v{number}" for number in range(n)]
     found = partitions_of(verticals, size, count, seed)
 
@@ -54,21 +54,21 @@ def test_partitions_hold_every_vertical_once_in_groups_of_nearly_the_size(n, siz
 
 
 @pytest.mark.parametrize(
-    ("n", "size", "there_are"),
-    # Pairs; pairs and one alone; two threes; a three and two pairs.
+    ("n", "size", "total"),
+    # Two pairs; two pairs and one alone; two triples; a triple and two pairs.
     [(4, 2, 3), (5, 2, 15), (6, 4, 10), (7, 3, 105)],
 )
 @pytest.mark.parametrize("seed", [0, 1])
-def test_partitions_are_different_ones_and_at_most_all_there_are(n, size, there_are, seed):
+def test_partitions_are_distinct_and_all_are_found(n, size, total, seed):
     verticals = [f"v{number}" for number in range(n)]
     found = partitions_of(verticals, size, 1000, seed)
 
-    assert len(set(found)) == len(found) == there_are
+    assert len(set(found)) == len(found) == total
     for count in range(1, 4):
         assert partitions_of(verticals, size, count, seed) == found[:count]
 
 
-def test_the_first_partition_of_a_seed_is_that_of_earlier_releases():
+def test_the_first_partition_of_a_seed_is_the_same_as_in_earlier_releases():
     verticals = list("abcdefgh")
 
     for size, firsts in (
@@ -88,18 +88,18 @@ def test_partitions_differ_by_number_and_seed():
 
 
 @pytest.mark.parametrize(
-    ("changes", "said"),
+    ("changes", "message"),
     [
-        ({"sizes": ()}, r"sizes are \(\); at least one"),
-        ({"sizes": (2, 2)}, r"sizes are \(2, 2\); .* each once"),
+        ({"sizes": ()}, r"sizes: expected one or more distinct values, got \(\)"),
+        ({"sizes": (2, 2)}, r"sizes: expected one or more distinct values, got \(2, 2\)"),
         ({"sizes": (0, 2)}, r"sizes \(0, 2\)"),
         ({"seeds": (-1,)}, r"seeds \(-1,\)"),
         ({"partitions": 0}, "partitions 0"),
-        ({"steps": "many"}, "steps 'many'; expected one of per_vertical, per_model"),
+        ({"steps": "many"}, "steps: expected per_vertical or per_model, got 'many'"),
     ],
 )
-def test_settings_out_of_range_say_what_is_allowed(changes, said):
-    with pytest.raises(UserError, match=said):
+def test_errors_for_settings_out_of_range_name_the_valid_values(changes, message):
+    with pytest.raises(UserError, match=message):
         SweepConfig(**changes)
 
 
@@ -116,7 +116,7 @@ def test_every_size_has_triplet_models_and_sizes_above_one_a_student(swept):
     record = json.loads((stage.directory / SWEEP_FILE).read_text())
 
     found = [(row["group_size"], row["model"], len(row["repeats"])) for row in record["rows"]]
-    # Of two verticals there is one partition alone and one together, for each of two seeds.
+    # Two verticals have one partition of size 1 and one of size 2, for each of two seeds.
     assert found == [(1, "triplet", 2), (2, "triplet", 2), (2, "unified", 2)]
     for row in record["rows"]:
         assert row["queries"] == 16
@@ -125,7 +125,7 @@ def test_every_size_has_triplet_models_and_sizes_above_one_a_student(swept):
 
 
 @pytest.mark.slow
-def test_a_plan_tells_of_every_model_and_once_done_that_it_is(swept, tiny_prepared, tmp_path):
+def test_a_plan_lists_every_model_or_the_finished_sweep(swept, tiny_prepared, tmp_path):
     run_dir, _ = swept
     config = SweepConfig(sizes=(1, 8), partitions=3, seeds=(0, 1))
     plan, done = StagePlan(tmp_path / "run"), StagePlan(run_dir)
@@ -159,7 +159,7 @@ def test_models_of_groups_have_the_steps_of_their_verticals_and_their_seed(swept
 
 
 @pytest.mark.slow
-def test_a_model_that_the_run_has_trained_alike_is_not_trained_again(tiny_prepared, tmp_path):
+def test_a_model_that_the_run_has_trained_is_not_trained_again(tiny_prepared, tmp_path):
     own = specialist_stage(Run(tmp_path, tiny_prepared), ["bags"], TRAINING)
     both = specialist_stage(
         Run(tmp_path, tiny_prepared), tiny_prepared.verticals, TRAINING.for_verticals(2), COMBINED
@@ -176,7 +176,7 @@ def test_a_model_that_the_run_has_trained_alike_is_not_trained_again(tiny_prepar
 
 
 @pytest.mark.slow
-def test_the_curve_is_an_image_that_is_not_blank(swept):
+def test_the_curve_is_not_blank(swept):
     _, stage = swept
     image = Image.open(io.BytesIO((stage.directory / CURVE_FILE).read_bytes()))
 
@@ -186,7 +186,7 @@ def test_the_curve_is_an_image_that_is_not_blank(swept):
 
 @pytest.fixture
 def untrained(monkeypatch):
-    """Leaves out the work of trainings, and finds what chance does; names what would be trained."""
+    """The names of the models that would be trained; trainings and embeddings are replaced."""
     trained = []
 
     def train_specialist(dataset, verticals, config, directory, what, start=None, views=None):
@@ -215,7 +215,7 @@ def untrained(monkeypatch):
 
 
 def swept_once(run_dir, dataset, config, training, finished, monkeypatch):
-    """Sweeps to the end, or until the curve is to be drawn."""
+    """Runs a sweep to the end, or interrupts it before the curve is drawn."""
 
     def interrupted(record):
         raise KeyboardInterrupt
@@ -234,10 +234,10 @@ def of_four(tmp_path_factory):
     return make_dataset(tmp_path_factory.mktemp("four") / "data", items)
 
 
-def test_a_size_is_told_as_groups_are_and_one_that_makes_as_many_is_no_other(
+def test_rows_have_the_actual_group_size_and_sizes_with_equally_many_groups_are_run_once(
     of_four, tmp_path, untrained, caplog
 ):
-    # No more than 3 of 4 verticals together are two pairs.
+    # Groups of at most 3 of 4 verticals are two pairs.
     config = SweepConfig(sizes=(3, 2, 4, 9), partitions=1, unified=False)
     with caplog.at_level(logging.INFO):
         stage = sweep_stage(Run(tmp_path, of_four), config, TRAINING, STUDENT)
@@ -245,15 +245,15 @@ def test_a_size_is_told_as_groups_are_and_one_that_makes_as_many_is_no_other(
     rows = stage.result["rows"]
     assert [(row["size"], row["group_size"]) for row in rows] == [(2, 2.0), (4, 4.0)]
     assert len(untrained) == 3
-    assert "size 3 makes as many groups of 4 verticals as size 2, which is taken" in caplog.text
-    assert "size 9 makes as many groups of 4 verticals as size 4" in caplog.text
+    assert "size 3 splits 4 verticals into as many groups as size 2, which is used" in caplog.text
+    assert "size 9 splits 4 verticals into as many groups as size 4" in caplog.text
 
     config = dataclasses.replace(config, sizes=(3,))
     (row,) = sweep_stage(Run(tmp_path / "other", of_four), config, TRAINING, STUDENT).result["rows"]
     assert (row["size"], row["group_size"]) == (3, 2.0)
 
 
-def test_every_repeat_is_a_line_of_the_hparams_tab(of_four, tmp_path, untrained):
+def test_every_repeat_is_a_row_of_the_hparams_tab(of_four, tmp_path, untrained):
     config = SweepConfig(sizes=(2, 4), partitions=2, seeds=(5, 6))
     stage = sweep_stage(Run(tmp_path, of_four), config, TRAINING, STUDENT)
 
@@ -273,19 +273,19 @@ def test_every_repeat_is_a_line_of_the_hparams_tab(of_four, tmp_path, untrained)
     assert not lines
 
 
-def test_a_split_that_answers_no_query_is_refused_before_anything_is_trained(tmp_path, untrained):
-    # Of one image, an item can be asked for but not found.
+def test_a_split_without_a_query_with_a_match_is_refused_before_training(tmp_path, untrained):
+    # An item with a single image has no match in the gallery.
     dataset = make_dataset(tmp_path / "data", [(f"item{name}", name, 1) for name in "ab"])
     run_dir = tmp_path / "run"
 
-    with pytest.raises(UserError, match=r"data/prepared: split test answers no query.*--split"):
+    with pytest.raises(UserError, match=r"data/prepared: split test has no query .*--split"):
         sweep_stage(Run(run_dir, dataset), SweepConfig(), TRAINING, STUDENT)
     assert untrained == []
     assert not run_dir.exists()
 
 
 @pytest.mark.parametrize("used", [True, False])
-def test_students_learn_from_unlabelled_images_unless_told_otherwise(
+def test_students_learn_from_unlabelled_images_by_default(
     tiny_unlabelled, tmp_path, untrained, used
 ):
     config = SweepConfig(sizes=(2,), unlabelled=used)
@@ -296,7 +296,7 @@ def test_students_learn_from_unlabelled_images_unless_told_otherwise(
     assert stage.flags["unlabelled"] is used
 
 
-def test_the_flag_of_unlabelled_images_matters_only_where_a_student_may_learn_from_them(
+def test_the_unlabelled_flag_has_no_effect_unless_a_student_can_learn_from_such_images(
     tiny_prepared, tiny_unlabelled, tmp_path, untrained
 ):
     for dataset, unified in ((tiny_prepared, True), (tiny_unlabelled, False)):
@@ -320,7 +320,7 @@ def test_the_flag_of_unlabelled_images_matters_only_where_a_student_may_learn_fr
         ({"seeds": (0, 1)}, 5),
     ],
 )
-def test_another_curve_of_the_same_trainings_trains_only_what_is_missing(
+def test_another_curve_with_the_same_training_settings_trains_only_missing_models(
     of_four, tmp_path, untrained, monkeypatch, finished, changes, trained
 ):
     config = SweepConfig(sizes=(1, 4), partitions=1, unified=False)
@@ -337,7 +337,7 @@ def test_another_curve_of_the_same_trainings_trains_only_what_is_missing(
 
 @pytest.mark.parametrize("finished", [True, False])
 @pytest.mark.parametrize("changes", [{}, {"seeds": (1,)}, {"split": "val"}])
-def test_a_curve_of_other_trainings_is_refused_and_the_old_one_kept(
+def test_a_curve_with_other_training_settings_is_refused_and_the_old_one_is_kept(
     of_four, tmp_path, untrained, monkeypatch, finished, changes
 ):
     config = SweepConfig(sizes=(4,), unified=False)
@@ -361,12 +361,12 @@ def test_a_curve_of_other_trainings_is_refused_and_the_old_one_kept(
 @pytest.mark.parametrize(
     ("steps", "triplet", "unified"),
     [
-        # Steps, frozen steps and steps between validations of a pair of four verticals.
+        # Steps, frozen steps and steps between validations for two of four verticals.
         ("per_vertical", (20, 6, 4), (20, 15, 5)),
         ("per_model", (10, 3, 2), (40, 30, 10)),
     ],
 )
-def test_models_of_groups_have_their_share_of_steps_or_all_the_same(
+def test_steps_of_models_are_proportional_to_their_verticals_or_constant(
     of_four, tmp_path, untrained, steps, triplet, unified
 ):
     training = dataclasses.replace(

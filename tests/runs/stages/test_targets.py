@@ -1,4 +1,4 @@
-"""References by name, on stages whose models are never opened."""
+"""References and targets, with stages whose models are never opened."""
 
 import dataclasses
 
@@ -45,32 +45,32 @@ def test_combined_models_of_an_earlier_call_with_more_seeds_do_not_teach(tmp_pat
         assert [stage.name for stage in found] == expected
 
 
-def test_frozen_is_the_backbone_of_the_specialists(tmp_path):
+def test_frozen_means_the_backbone_of_the_specialists(tmp_path):
     found = find("frozen", tmp_path, [specialist(tmp_path, "bag")])
     assert found == FrozenBackbone(MODEL, "none", 3)
 
 
-def test_none_is_no_reference(tmp_path):
+def test_none_means_no_reference(tmp_path):
     assert find("none", tmp_path) is None
 
 
-def test_the_combined_model_is_that_which_specialists_start_from_and_missed_by_name(tmp_path):
-    said = r"--align_to=combined needs another stage: .*combined-start"
-    with pytest.raises(UserError, match=said):
+def test_combined_means_the_model_that_specialists_start_from_which_must_exist(tmp_path):
+    message = r"--align_to=combined requires the stage .*combined-start"
+    with pytest.raises(UserError, match=message):
         find("combined", tmp_path)
 
     made = run_stage(
         StageSpec(tmp_path / "combined-start", flags={}, inputs={}, work=lambda directory: {})
     )
-    # The one that goes on is no reference.
+    # The combined model for comparison is not the reference.
     run_stage(
         StageSpec(tmp_path / "combined", flags={"x": 1}, inputs={}, work=lambda directory: {})
     )
     assert find("combined", tmp_path).fingerprint == made.fingerprint
 
 
-class Asked:
-    """Stands for the making of targets: what it is asked, and targets of 5 images."""
+class FakeTargets:
+    """Replaces `compute_targets`: records its arguments and returns targets of 5 images."""
 
     def __init__(self):
         self.configs, self.teachers, self.references = [], [], []
@@ -93,14 +93,14 @@ class Asked:
 
 
 @pytest.fixture
-def asked(monkeypatch):
-    found = Asked()
+def computed(monkeypatch):
+    found = FakeTargets()
     monkeypatch.setattr("apparel_embed.runs.stages.targets.compute_targets", found)
     return found
 
 
-def test_targets_tell_their_teachers_and_what_is_held_out_lies_beside_them(
-    tiny_prepared, tmp_path, asked
+def test_targets_record_their_teachers_and_are_stored_with_held_out_ones(
+    tiny_prepared, tmp_path, computed
 ):
     def made(name, *verticals):
         flags = {"verticals": list(verticals), "model": dataclasses.asdict(MODEL)}
@@ -112,13 +112,13 @@ def test_targets_tell_their_teachers_and_what_is_held_out_lies_beside_them(
     config = TargetsConfig(dim=8, seed=4)
     stage = targets_stage(Run(tmp_path, tiny_prepared), [own, both], both, config)
 
-    assert asked.teachers == [
+    assert computed.teachers == [
         [
             Teacher("specialist-bags", ("bags",), own.directory / "model"),
             Teacher("combined-start", ("bags", "dresses"), both.directory / "model"),
         ]
     ]
-    assert asked.references == [both.directory / "model"]
+    assert computed.references == [both.directory / "model"]
     assert stage.flags == {
         "align_to": "combined-start",
         "dim": 8,
@@ -146,7 +146,7 @@ def test_targets_tell_their_teachers_and_what_is_held_out_lies_beside_them(
         np.testing.assert_array_equal(embeddings, np.eye(count, 8))
 
 
-def test_targets_aligned_to_an_earlier_student_tell_so(tiny_prepared, tmp_path, asked):
+def test_targets_record_the_student_they_are_aligned_to(tiny_prepared, tmp_path, computed):
     flags = {"model": dataclasses.asdict(MODEL)}
     spec = StageSpec(
         tmp_path / "old" / "student",
@@ -158,15 +158,15 @@ def test_targets_aligned_to_an_earlier_student_tell_so(tiny_prepared, tmp_path, 
     found = find(str(tmp_path / "old"), tmp_path / "run", [specialist(tmp_path, "bags")])
     stage = targets_stage(Run(tmp_path / "run", tiny_prepared), [], found, TargetsConfig(dim=8))
 
-    assert asked.references == [student.directory / "model"]
-    assert asked.old_verticals == ("bags",)
+    assert computed.references == [student.directory / "model"]
+    assert computed.old_verticals == ("bags",)
     assert stage.flags["align_to"] == "old_student"
     assert stage.inputs["old_student"] == student.fingerprint
     assert stage.result["old_student"] == str(student.directory)
 
 
-def test_the_flag_of_unlabelled_images_makes_no_difference_where_there_are_none(
-    tiny_prepared, tiny_unlabelled, tmp_path, asked
+def test_the_unlabelled_flag_has_no_effect_without_unlabelled_images(
+    tiny_prepared, tiny_unlabelled, tmp_path, computed
 ):
     def stage(dataset, name, used):
         config = TargetsConfig(dim=8, unlabelled=used)
@@ -181,12 +181,12 @@ def test_the_flag_of_unlabelled_images_makes_no_difference_where_there_are_none(
     none = stage(tiny_prepared, "none", True)
     assert none.flags == {"align_to": "none", "dim": 8, "seed": 0, "unlabelled": False}
     assert stage(tiny_prepared, "none", False).skipped
-    assert [config.unlabelled for config in asked.configs] == [True, False, True]
+    assert [config.unlabelled for config in computed.configs] == [True, False, True]
     with pytest.raises(UserError, match=r"was made with --\w+=True, now it is False"):
         stage(tiny_unlabelled, "some-True", False)
 
 
-def test_an_unknown_reference_says_what_is_allowed(tmp_path):
+def test_the_error_for_an_unknown_reference_names_the_valid_ones(tmp_path):
     with pytest.raises(
         UserError, match="--align_to=teacher: expected one of combined, none, frozen"
     ):

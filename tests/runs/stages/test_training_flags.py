@@ -8,13 +8,12 @@ from apparel_embed.training.specialist import SpecialistConfig
 from apparel_embed.training.student import StudentConfig
 
 TOOL = Path(__file__).parents[3] / "tools/run_pipeline.py"
-# Told by their place in the record: one that a flag decides by more than its value, and one that
-# is a strategy's.
+# Named by their path in the record: one that does not only depend on its flag, and the strategy.
 UNNAMED = {"optimization.train_backbone", "strategy"}
 
 
-def test_settings_of_trainings_are_called_by_flags_that_there_are():
-    told = subprocess.run(
+def test_settings_of_trainings_are_named_after_existing_flags():
+    listed = subprocess.run(
         [sys.executable, TOOL, "--helpfull"], capture_output=True, text=True
     ).stdout
     student = names_of_flags(StudentConfig(), "--student_steps")
@@ -22,7 +21,7 @@ def test_settings_of_trainings_are_called_by_flags_that_there_are():
     for names, config in ((student, StudentConfig()), (specialist, SpecialistConfig())):
         assert set(flat_settings(training_flags(config))) - set(names) == UNNAMED
         for flag in names.values():
-            assert f"{flag}=" in told, flag
+            assert f"{flag}=" in listed, flag
     assert student["optimization.steps"] == "--student_steps"
     assert student["loss"] == "--student_loss"
     assert student["input.augment.zoom"] == "--augment_zoom"
@@ -30,9 +29,9 @@ def test_settings_of_trainings_are_called_by_flags_that_there_are():
     assert specialist["optimization.learning_rate"] == "--specialist_learning_rate"
 
 
-def test_a_flag_that_is_told_for_one_vertical_says_for_how_many():
+def test_the_name_of_a_flag_per_vertical_contains_the_number_of_verticals():
     names = names_of_flags(SpecialistConfig(), "--combined_steps", 3)
     assert names["optimization.steps"] == "optimization.steps (--combined_steps x 3 verticals)"
-    # Those of the combined model to compare with follow from other trainings.
+    # The steps of the combined model for comparison follow from other trainings.
     names = names_of_flags(SpecialistConfig(), "", 3)
     assert names["optimization.steps"] == "optimization.steps"
