@@ -64,10 +64,10 @@ def _runnable(line: str) -> str:
     if program not in ("python", "tensorboard", COMMAND):
         return line
     script, blank, flags = rest.partition(" ")
-    beside = Path(sys.argv[0]).parent / Path(script).name
+    sibling = Path(sys.argv[0]).parent / Path(script).name
     # Called from outside the clone: look next to the running program.
-    if program == "python" and not Path(script).exists() and beside.is_file():
-        rest = f"{shlex.quote(str(beside))}{blank}{flags}"
+    if program == "python" and not Path(script).exists() and sibling.is_file():
+        rest = f"{shlex.quote(str(sibling))}{blank}{flags}"
         line = f"{program} {rest}"
     installed = Path(sys.executable).parent / program
     if not installed.exists() or shutil.which(program) == str(installed):

@@ -32,5 +32,5 @@ def dry_run_flag() -> flags.FlagHolder[bool]:
     return define(
         "dry_run",
         False,
-        "print what would be done and how large it is; nothing is written",
+        "print what would be done and the amount of work; nothing is written",
     )

@@ -15,12 +15,12 @@ from apparel_embed.store.names import COMBINED_START
 from apparel_embed.store.record import Stage, open_stage
 
 _STARTS = {
-    "specialist": "specialists start, and which they keep if they do not improve on split val: "
-    "combined, that of this run; none, that of --init_from, or --init_weights; auto, combined "
-    "without --init_from, else none",
-    "student": "the student starts: combined, that of this run; none, the student of --init_from, "
-    "or --init_weights; auto, that of --init_from, else the student of the run that --align_to "
-    "names if it has the same architecture, else combined",
+    "specialist": "specialists start from, and keep if they do not improve on split val: combined, "
+    "that of this run; none, that of --init_from, or --init_weights; auto, combined without "
+    "--init_from, else none",
+    "student": "the student starts from: combined, that of this run; none, the student of "
+    "--init_from, or --init_weights; auto, that of --init_from, else the student of the run that "
+    "--align_to names if it has the same architecture, else combined",
 }
 
 
@@ -71,7 +71,7 @@ class StartFlag:
         self._start = define(
             f"{who}_start",
             "auto",
-            f"model from whose weights {_STARTS[who]}",
+            f"model whose weights {_STARTS[who]}",
             choices=("auto", "combined", "none"),
             seldom=True,
         )

@@ -30,7 +30,7 @@ from apparel_embed.training.student import StudentConfig
 @pytest.fixture(scope="module")
 def dataset(tmp_path_factory):
     items = [(f"i{number}", "bags", 2) for number in range(70)]
-    return make_dataset(tmp_path_factory.mktemp("alike") / "data", items)
+    return make_dataset(tmp_path_factory.mktemp("equal") / "data", items)
 
 
 class MadeRuns:
@@ -157,11 +157,11 @@ def test_runs_may_differ_in_groups_and_in_the_stages_that_depend_on_them(runs):
     ],
 )
 def test_the_error_for_a_differing_setting_names_stage_runs_and_values(runs, options, message):
-    alike = [runs.make("s0", 0), runs.make("s1", 1)]
+    equal = [runs.make("s0", 0), runs.make("s1", 1)]
     other = runs.make("other", 2, **options)
     end = "; expected runs that differ only in seeds and groups"
 
-    for run in (alike, alike[::-1]):
+    for run in (equal, equal[::-1]):
         first = run[0].directory.parent.name
         with pytest.raises(UserError, match=rf"--runs: stage .*{message} .*other{end}") as refused:
             runs.check(*run, other)
@@ -219,16 +219,16 @@ def test_stages_of_earlier_runs_that_runs_started_from_are_compared(runs, caplog
         return runs._stage(runs.directory / name / EVALUATION, {"seed": seed}, inputs)
 
     with caplog.at_level(logging.WARNING, logger="absl"):
-        alike = [second_step("s0", 0), second_step("s1", 1)]
-        runs.check(*alike)
+        equal = [second_step("s0", 0), second_step("s1", 1)]
+        runs.check(*equal)
     assert not caplog.text
     with pytest.raises(
         UserError,
         match=r"init_from/combined-start was made with optimization.steps=30 in .*, but 60 in",
     ):
-        runs.check(*alike, second_step("other", 2, steps=20))
+        runs.check(*equal, second_step("other", 2, steps=20))
     with pytest.raises(UserError, match=r"made with init_weights=none in .*, but imagenet in"):
-        runs.check(*alike, second_step("weights", 3, init_weights="imagenet"))
+        runs.check(*equal, second_step("weights", 3, init_weights="imagenet"))
 
 
 def test_an_image_in_two_datasets_is_refused(dataset, tmp_path):

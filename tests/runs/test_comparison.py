@@ -50,10 +50,10 @@ class Runs:
         items = [(f"i{number}", ("bags", "tops")[number % 2], 2) for number in range(12)]
         self.dataset = make_dataset(directory / "data", items)
         # The same names, but different images.
-        self.anew = make_dataset(directory / "data-new", items[:6] + items[8:], seed=1)
+        self.newer = make_dataset(directory / "data-new", items[:6] + items[8:], seed=1)
         self.models = {}
         for name, dataset, seed in (
-            ("s0", self.dataset, 1), ("s1", self.dataset, 2), ("new", self.anew, 3),
+            ("s0", self.dataset, 1), ("s1", self.dataset, 2), ("new", self.newer, 3),
         ):  # fmt: skip
             self.add(name, dataset, seed)
 
@@ -68,7 +68,7 @@ class Runs:
         return run_dir
 
     def outcomes(self, run, model, scope="within"):
-        dataset = self.anew if run == "new" else self.dataset
+        dataset = self.newer if run == "new" else self.dataset
         images = evaluation_set(dataset, "test")
         return query_outcomes(self.models[run][model].embeddings, images, scope)
 
@@ -135,7 +135,7 @@ def test_another_dataset_is_a_separate_stratum(runs):
     assert row["r_at_1_runs"] == pytest.approx(single)
     assert row["r_at_1"] == pytest.approx((np.mean([single[0], single[2]]) + single[1]) / 2)
     assert (row["strata"], row["queries"]) == (4, 24 + 20)
-    fingerprints = [runs.dataset.fingerprint, runs.anew.fingerprint, runs.dataset.fingerprint]
+    fingerprints = [runs.dataset.fingerprint, runs.newer.fingerprint, runs.dataset.fingerprint]
     assert [one["dataset"] for one in record["runs"]] == fingerprints
     assert [one["run"] for one in record["runs"]] == [str(run) for run in runs["s0", "new", "s1"]]
 
@@ -213,13 +213,13 @@ def test_the_dataset_may_be_named_once_for_all_runs(new_runs):
 def test_another_dataset_than_was_evaluated_is_refused(new_runs):
     prepared = new_runs.directory / "s1/prepared"
     prepared.unlink()
-    prepared.symlink_to(new_runs.anew.directory.resolve())
+    prepared.symlink_to(new_runs.newer.directory.resolve())
     message = r"s1/evaluation: was made from a dataset with fingerprint .*s1/prepared .*--prepared"
 
     with pytest.raises(UserError, match=message):
         compare_runs(new_runs["s0", "s1"])
     with pytest.raises(UserError, match=r"s0/evaluation: .* but that of .*data-new/prepared is"):
-        compare_runs(new_runs["s0", "s1"], new_runs.anew.directory)
+        compare_runs(new_runs["s0", "s1"], new_runs.newer.directory)
 
 
 def test_runs_that_cannot_be_compared_are_refused(new_runs):

@@ -61,9 +61,9 @@ def specialist_stage(
     records = dataset.select(split="train", verticals=verticals)
     optimization = config.optimization.settled(len(dataset.select(split="train")))
     config = dataclasses.replace(config, optimization=optimization)
-    alike = (specialist_name(verticals), COMBINED)
-    name = name or alike[0]
-    earlier = earlier or ((COMBINED,) if name in (COMBINED, COMBINED_START) else alike)
+    same = (specialist_name(verticals), COMBINED)
+    name = name or same[0]
+    earlier = earlier or ((COMBINED,) if name in (COMBINED, COMBINED_START) else same)
 
     def train(directory: Path, model: Path | None, views: Stage | None) -> dict[str, Any]:
         features = read_views(views, dataset, records)
@@ -80,7 +80,7 @@ def specialist_stage(
         size=f"{counted(steps, 'step')} of {batch} images, out of {len(records):,}",
         steps_flag=_STEPS_FLAGS.get(name, "--specialist_steps"),
         flags={"verticals": verticals},
-        reuse_from=[place / one for place in (run.directory, *further_runs) for one in alike],
+        reuse_from=[place / one for place in (run.directory, *further_runs) for one in same],
     )
 
 

@@ -255,8 +255,8 @@ class _Models:
         run = dataclasses.replace(self._run, directory=self._run.directory / name)
         teachers = [self.triplet((vertical,)) for vertical in group]
         dim = self._student.model.embedding_dim
-        made = TargetsConfig(dim=dim, unlabelled=self._sweep.unlabelled)
-        targets = targets_stage(run, teachers, reference, made)
+        config = TargetsConfig(dim=dim, unlabelled=self._sweep.unlabelled)
+        targets = targets_stage(run, teachers, reference, config)
         total = len(run.dataset.verticals)
         count = len(group) if self._sweep.steps == PER_VERTICAL else total
         return student_stage(run, targets, self._student.for_verticals(count, total), reference)

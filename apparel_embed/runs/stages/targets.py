@@ -173,8 +173,8 @@ def _made_of_reference(
         return {"align_to": "none"}, {}
     if isinstance(reference, Stage) and reference.name == STUDENT:
         # The student of an earlier run; this run's student is only trained on these targets later.
-        made = {"align_to": OLD_STUDENT, "old_share": OLD_SHARE}
-        return made, {OLD_STUDENT: reference.fingerprint}
+        old = {"align_to": OLD_STUDENT, "old_share": OLD_SHARE}
+        return old, {OLD_STUDENT: reference.fingerprint}
     if isinstance(reference, Stage):
         return {"align_to": reference.name}, fingerprints(reference)
     flags = dataclasses.asdict(reference)
