@@ -98,7 +98,7 @@ def main() -> None:
     else:
         service = (
             "Service",
-            "a running service sees this at once; restart it after a change of model or dataset",
+            "a running service uses it, too; restart it after a change of model or dataset",
         )
         # The service needs the directory of the images that a delta added in order to show them.
         added = Path(_DELTA.value).parent if _DELTA.value else None

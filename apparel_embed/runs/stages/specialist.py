@@ -17,7 +17,7 @@ from apparel_embed.store.record import Stage, Workload
 from apparel_embed.training.config import SpecialistConfig
 from apparel_embed.training.specialist import train_specialist
 
-# Distance of the seeds in one run, so that those of runs with neighbouring seeds differ, too.
+# Offset between the seeds of one run's models, so that runs with adjacent seeds share no seed.
 _SEEDS_APART = 1_000_003
 # The combined model for comparison has the steps of all other trainings, so no flag sets them.
 _STEPS_FLAGS = {COMBINED_START: "--combined_steps", COMBINED: ""}
