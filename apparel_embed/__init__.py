@@ -1,8 +1,8 @@
-"""One embedding model for every apparel vertical, learnt from one specialist each.
+"""One embedding model for every apparel vertical, trained on the embeddings of specialists.
 
-Here is what you need to train a model on a prepared dataset, to evaluate and to serve it;
-everything else is in the modules. `import apparel_embed` alone imports nothing: a name is looked
-up in its module when first used, so a program that needs a dataset does not load TensorFlow.
+The names below cover training a model on a prepared dataset, evaluating it and serving it.
+Everything else is in the modules. Names are imported from their modules on first use, so a
+program that only needs a dataset does not load TensorFlow.
 
 Examples:
   >>> import apparel_embed as ae
@@ -39,9 +39,8 @@ if TYPE_CHECKING:
 
 __version__ = "0.2.0"
 
-# The package is written for Keras 2. TensorFlow 2.16 and later take it from tf_keras if this
-# is set before `tf.keras` is used. Where there is no tf_keras, only `apparel_embed.losses.keras3`
-# works, whose users want Keras 3.
+# The package is written for Keras 2. TensorFlow 2.16 and later use tf_keras if this is set before
+# `tf.keras` is used. Without tf_keras only `apparel_embed.losses.keras3` works, for Keras 3.
 if sys.version_info >= (3, 12) and importlib.util.find_spec("tf_keras"):
     os.environ.setdefault("TF_USE_LEGACY_KERAS", "1")
 

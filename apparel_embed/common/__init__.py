@@ -1,1 +1,1 @@
-"""What anything may use: errors, files, text, progress, locks, the cluster."""
+"""Shared utilities: errors, files, text, progress, locks, the cluster."""

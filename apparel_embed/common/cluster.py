@@ -1,4 +1,4 @@
-"""The processes that train together, as TF_CONFIG names them."""
+"""The processes that train together, as given by TF_CONFIG."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from apparel_embed.common.errors import UserError
 
 VARIABLE = "TF_CONFIG"
 _JOBS = ("chief", "worker", "ps", "evaluator")
-# A name, or an IPv6 address in brackets.
+# A host name, or an IPv6 address in brackets.
 _ADDRESS = re.compile(r"(?:[A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\]):(?P<port>[0-9]{1,5})")
 _LAST_PORT = 65535
 _POLL_SECONDS = 0.5
-_TELL_SECONDS = 60.0
+_LOG_SECONDS = 60.0
 Found = TypeVar("Found")
 
 
@@ -29,8 +29,8 @@ class Cluster:
     """The processes that train together.
 
     Attributes:
-      workers: "host:port" of each, the chief first.
-      index: which of them this process is; 0 is the chief, which alone writes.
+      workers: "host:port" of each process, the chief first.
+      index: index of this process in `workers`; 0 is the chief, the only one that writes.
     """
 
     workers: tuple[str, ...]
@@ -38,10 +38,10 @@ class Cluster:
 
 
 def read_cluster() -> Cluster | None:
-    """Returns what TF_CONFIG in the environment says; None if it is not set or empty.
+    """Returns the cluster in the environment's TF_CONFIG; None if that is not set or empty.
 
     Raises:
-      UserError: if it does not name workers, and which of them this process is.
+      UserError: if it does not name the workers and the index of this process.
     """
     text = os.environ.get(VARIABLE, "")
     if not text:
@@ -53,15 +53,15 @@ def read_cluster() -> Cluster | None:
         for job, addresses in named.items():
             _check_job(job, addresses)
         if not re.fullmatch("[0-9]+", str(index)):
-            raise ValueError(f"task index {index!r} is no whole number from 0 on")
+            raise ValueError(f"task index is {index!r}; expected a whole number, 0 or more")
         chiefs = named.get("chief", [])
         workers = (*chiefs, *named.get("worker", []))
         if len(set(workers)) < len(workers):
-            raise ValueError("an address is there twice")
-        # A cluster's chief, if it names one, comes before the workers.
+            raise ValueError("an address occurs twice")
+        # The chief, if named separately, comes before the workers.
         place = int(index) + (len(chiefs) if kind == "worker" else 0)
         if kind not in ("chief", "worker") or int(index) >= len(named[kind]):
-            raise ValueError(f"task {kind} {index} is none of the cluster's workers")
+            raise ValueError(f"task {kind} {index} is not a worker of the cluster")
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise UserError(
             f"{VARIABLE}={text!r} is not a valid cluster of workers ({error!r}); expected "
@@ -72,41 +72,41 @@ def read_cluster() -> Cluster | None:
 
 
 def _check_job(job: str, addresses: object) -> None:
-    """Raises a ValueError for what TensorFlow would abort on, or end with a traceback."""
+    """Raises a ValueError for addresses that crash TensorFlow or make it raise obscure errors."""
     if job not in _JOBS:
         raise ValueError(f"job {job!r} is unknown; expected one of {', '.join(_JOBS)}")
     if not isinstance(addresses, list):
-        raise ValueError(f"{job} is {addresses!r}; a list of addresses is needed")
+        raise ValueError(f"{job} is {addresses!r}; expected a list of addresses")
     if job == "chief" and len(addresses) > 1:
-        raise ValueError(f"{len(addresses)} chiefs; one is allowed")
+        raise ValueError(f"expected one chief, got {len(addresses)}")
     for address in addresses:
         port = _ADDRESS.fullmatch(address) if isinstance(address, str) else None
         if port is None or not 1 <= int(port["port"]) <= _LAST_PORT:
             raise ValueError(
-                f"{job} {address!r} is no host:port, with a port of 1 to {_LAST_PORT} and without "
-                "a scheme such as http://"
+                f"{job} is {address!r}; expected host:port with a port of 1 to {_LAST_PORT} and "
+                "without a scheme such as http://"
             )
 
 
 def is_chief() -> bool:
-    """Returns whether this process is the one that writes: it is alone, or the first of them."""
+    """Returns whether this process is the one that writes: the only one, or the first worker."""
     cluster = read_cluster()
     return cluster is None or cluster.index == 0
 
 
 def wait_for(find: Callable[[], Found | None], what: str) -> Found:
-    """Returns what the chief is to make, once it is there.
+    """Waits for something that the chief creates, and returns it.
 
     Args:
-      find: returns it, or None as long as it is missing.
-      what: name of it, for the log.
+      find: returns it, or None while it does not exist.
+      what: its name, for the log.
     """
-    began = told = time.monotonic()
+    began = logged = time.monotonic()
     while True:
         found = find()
         if found is not None:
             return found
-        if time.monotonic() - told >= _TELL_SECONDS:
-            told = time.monotonic()
-            logging.info("waiting for the chief to make %s, %.0f s so far", what, told - began)
+        if time.monotonic() - logged >= _LOG_SECONDS:
+            logged = time.monotonic()
+            logging.info("waiting for the chief to create %s, %.0f s so far", what, logged - began)
         time.sleep(_POLL_SECONDS)

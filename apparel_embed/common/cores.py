@@ -1,4 +1,4 @@
-"""How many cores there are to work on."""
+"""The number of usable CPU cores."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import os
 
 
 def usable_cores() -> int:
-    """Returns how many cores this process may use: all, unless it was tied to some (taskset)."""
+    """Returns how many cores this process may use: all, unless it is pinned to some (taskset)."""
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1

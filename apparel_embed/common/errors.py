@@ -1,4 +1,4 @@
-"""The error a user can fix: wrong input, flag or file."""
+"""The error for mistakes a user can fix: a wrong input, flag or file."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 
 
 class UserError(ValueError):
-    """Something the user gave is wrong; the message says what, where and what is allowed.
+    """A mistake in the user's input; the message says what is wrong, where, and what is expected.
 
     Binaries print the message as one line and end with status 1, without a traceback.
 
@@ -25,22 +25,22 @@ class UserError(ValueError):
 def check_format(
     where: str | os.PathLike[str], what: str, record: Mapping[str, Any], version: int, remedy: str
 ) -> None:
-    """Checks the format of something on disk that another release may have written.
+    """Checks the format version of data on disk that another release may have written.
 
     Args:
-      where: it is.
-      what: it is, in words.
-      record: its content, with the format as `schema_version`.
-      version: the format that this release reads.
-      remedy: what the user can do.
+      where: path of the data, for the message.
+      what: kind of data, for the message.
+      record: content, with the format version as `schema_version`.
+      version: format version that this release reads.
+      remedy: what the user can do about it, for the message.
 
     Raises:
-      UserError: if it is of another format.
+      UserError: if it has another format version.
     """
     found = record.get("schema_version")
     if found != version:
-        told = "without a format's number" if found is None else f"of format {found}"
+        written = "without a format version" if found is None else f"of format {found}"
         raise UserError(
-            f"{where}: a {what} {told}, written by another release; this one reads and writes "
-            f"format {version}; {remedy}"
+            f"{where}: a {what} {written}, written by another release; this release reads and "
+            f"writes format {version}; {remedy}"
         )

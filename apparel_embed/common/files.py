@@ -1,4 +1,4 @@
-"""Files that appear whole or not at all, and fingerprints of what is in them."""
+"""Atomic writes of files, fingerprints of their contents, and disk errors."""
 
 from __future__ import annotations
 
@@ -16,33 +16,33 @@ from typing import Any
 from apparel_embed.common.errors import UserError
 
 _AGAIN = "and run the same command again"
-# What a disk may say, and what helps. Libraries written in C++ keep the words and lose the number.
+# Remedies by error number. Errors raised by C++ libraries have the message but not the number.
 _REMEDIES = {
-    errno.ENOSPC: f"make room, {_AGAIN}",
-    errno.EDQUOT: f"make room, {_AGAIN}",
+    errno.ENOSPC: f"free some space, {_AGAIN}",
+    errno.EDQUOT: f"free some space, {_AGAIN}",
     errno.EFBIG: f"raise the limit (ulimit -f), {_AGAIN}",
-    errno.EACCES: f"see to the permissions, {_AGAIN}",
-    errno.EPERM: f"see to the permissions, {_AGAIN}",
-    errno.EIO: f"look after the disk, {_AGAIN}",
-    errno.EROFS: "name a place that can be written",
-    errno.ENOTDIR: "name a place that can be written",
+    errno.EACCES: f"fix the permissions, {_AGAIN}",
+    errno.EPERM: f"fix the permissions, {_AGAIN}",
+    errno.EIO: f"check the disk, {_AGAIN}",
+    errno.EROFS: "choose a writable directory",
+    errno.ENOTDIR: "choose a writable directory",
 }
 
 
 @contextlib.contextmanager
 def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
-    """Yields a path beside `path` for the block to write; renames it to `path` if that succeeds.
+    """Yields a path next to `path` for the block to write; renames it to `path` on success.
 
-    A reader never sees half a file, and a crash leaves an older `path` as it was, be it of the
-    process or of the machine.
+    A reader never sees half a file. A crash of the process or machine leaves an older `path` as it
+    was.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    # The block makes the file: one made here would stay if a signal came before `try`.
+    # The block creates the file: one created here would stay if a signal came before `try`.
     temporary = path.with_name(f".{uuid.uuid4().hex}.{path.name}")
     try:
         yield temporary
-        # A new name must not reach the disk before what it stands for.
+        # The new name must not reach the disk before the contents.
         _sync(temporary)
         os.replace(temporary, path)
     finally:
@@ -50,7 +50,7 @@ def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
 
 
 def _sync(path: Path) -> None:
-    """Waits until a file, or the names in a directory, have reached the disk."""
+    """Waits until a file, or the entries of a directory, have reached the disk."""
     handle = os.open(path, os.O_RDONLY)
     try:
         os.fsync(handle)
@@ -65,10 +65,10 @@ def sync_tree(directory: Path) -> None:
 
 
 def remove_temporaries(directory: Path) -> None:
-    """Removes what `atomic_path` left below a directory when its process was killed.
+    """Removes the files that `atomic_path` left below a directory when its process was killed.
 
     Args:
-      directory: one that nobody writes to. Nothing of value in it may have a name with a dot first.
+      directory: one that nobody writes to. All files in it with a leading dot are removed.
     """
     for path in directory.rglob(".*"):
         if path.is_file():
@@ -76,7 +76,7 @@ def remove_temporaries(directory: Path) -> None:
 
 
 def remove_tree(directory: Path) -> None:
-    """Removes a directory, which loses its name before its files go: it is whole or not there."""
+    """Removes a directory, renaming it first: under its own name it is complete or gone."""
     aside = directory.with_name(f".{directory.name}.removed")
     shutil.rmtree(aside, ignore_errors=True)
     with contextlib.suppress(FileNotFoundError):
@@ -86,13 +86,13 @@ def remove_tree(directory: Path) -> None:
 
 @contextlib.contextmanager
 def disk_errors_as_user_errors(directory: str | os.PathLike[str]) -> Iterator[None]:
-    """Makes one line of what goes wrong because of the disk, whichever library says so.
+    """Turns disk errors of any library into a UserError of one line.
 
     Args:
-      directory: where the block writes to; named where the error does not name a file.
+      directory: where the block writes to; named if the error does not name a file.
 
     Raises:
-      UserError: in place of an error that says that the disk is full, is read-only or fails.
+      UserError: replaces an error that says that the disk is full, read-only or failing.
     """
     try:
         yield
@@ -105,9 +105,7 @@ def disk_errors_as_user_errors(directory: str | os.PathLike[str]) -> Iterator[No
             reason = os.strerror(known)
             if number == known or reason in text:
                 place = getattr(error, "filename", None) or directory
-                raise UserError(
-                    f"{place}: {reason}; what was finished is kept: {remedy}"
-                ) from error
+                raise UserError(f"{place}: {reason}; finished work is kept: {remedy}") from error
         raise
 
 

@@ -1,4 +1,4 @@
-"""Being stopped: SIGTERM, as before a preemption, and SIGINT, which is Ctrl-C."""
+"""Handling of SIGTERM, which precedes a preemption, and of SIGINT (Ctrl-C)."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from typing import Any
 STOPPED = 75
 """Exit status after SIGTERM, EX_TEMPFAIL: the same command resumes."""
 INTERRUPTED = 130
-"""Exit status after SIGINT, as of a shell: 128 + 2."""
+"""Exit status after SIGINT, as in a shell: 128 + 2."""
 _SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
 
 class Stopped(SystemExit):
-    """SIGTERM came; the process ends with status `STOPPED` once its blocks are left."""
+    """Raised on SIGTERM; the process ends with status `STOPPED` once its blocks are left."""
 
     def __init__(self) -> None:
         super().__init__(STOPPED)
@@ -27,7 +27,7 @@ class Stopped(SystemExit):
 def stopped_by_sigterm() -> Iterator[None]:
     """Makes SIGTERM raise `Stopped` in the main thread, as SIGINT raises KeyboardInterrupt.
 
-    So that blocks are left in order: worker processes end, and temporary files go.
+    Blocks are then left in order: worker processes end, and temporary files are removed.
     """
 
     def stop(number: int, frame: FrameType | None) -> None:
@@ -41,7 +41,7 @@ def stopped_by_sigterm() -> Iterator[None]:
 
 
 class Deferral:
-    """Signals that wait, made by `deferred`."""
+    """Signals held back by `deferred`."""
 
     def __init__(self) -> None:
         self._received: int | None = None
@@ -49,27 +49,27 @@ class Deferral:
 
     @property
     def requested(self) -> bool:
-        """Whether a signal waits."""
+        """Whether a signal is waiting."""
         return self._received is not None
 
     def request(self) -> None:
-        """Lets SIGTERM wait here, too, as one waits in a process that works together with this."""
+        """Makes a SIGTERM wait here too: one is waiting in a process that trains with this one."""
         if self._received is None:
             self._received = signal.SIGTERM
 
     def obey(self) -> None:
-        """Raises the signal that waits, if one does; does not return then."""
+        """Raises the waiting signal, if any; then it does not return."""
         self._restore()
         if self._received is not None:
             received, self._received = self._received, None
             signal.raise_signal(received)
 
     def _defer(self) -> None:
-        # Python handles signals in the main thread only, and lets no other set handlers.
+        # Python handles signals in the main thread only, and only that thread may set handlers.
         if threading.current_thread() is threading.main_thread():
             for number in _SIGNALS:
                 before = signal.getsignal(number)
-                # What ignores a signal (nohup, a shell's background) must not be stopped by it.
+                # A process that ignores a signal (nohup, shell background) must not stop on it.
                 if before not in (signal.SIG_IGN, None):
                     self._before[number] = signal.signal(number, self._receive)
 
@@ -81,24 +81,24 @@ class Deferral:
         if self._received is None:
             self._received = number
         elif number == signal.SIGINT:
-            # Ctrl-C while a signal waits: the user does not want to wait.
+            # Ctrl-C while a signal is waiting: the user does not want to wait.
             self._received = number
             self.obey()
 
 
 @contextlib.contextmanager
 def deferred() -> Iterator[Deferral]:
-    """Lets SIGTERM and SIGINT wait until the block looks, or ends.
+    """Holds back SIGTERM and SIGINT until the block calls `obey`, or ends.
 
     Yields:
-      An event that is set when one waits; `obey` ends the waiting.
+      The deferral: `requested` is true while a signal is waiting.
     """
     deferral = Deferral()
     deferral._defer()
     try:
         yield deferral
     except BaseException:
-        # Whatever it is, it ends the work too.
+        # Any exception ends the work too.
         deferral._restore()
         raise
     deferral.obey()

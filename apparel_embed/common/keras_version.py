@@ -1,4 +1,4 @@
-"""Which Keras TensorFlow gives as `tf.keras`: this package is written for Keras 2."""
+"""Check that `tf.keras` is Keras 2, which this package is written for."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def require_keras_2() -> None:
     version = getattr(tf.keras, "__version__", "2")
     if not version.startswith("2"):
         raise ImportError(
-            f"tf.keras is Keras {version}; apparel_embed expected Keras 2. Install tf_keras of "
-            f"TensorFlow's version ({tf.__version__}), and import apparel_embed before tensorflow "
+            f"tf.keras is Keras {version}; expected Keras 2. Install the version of tf_keras "
+            f"that matches TensorFlow {tf.__version__}, and import apparel_embed before tensorflow "
             "or set TF_USE_LEGACY_KERAS=1. Only apparel_embed.losses.keras3 works with Keras 3."
         )

@@ -1,4 +1,4 @@
-"""Files on this machine, or in a store that a URI names: `gs://`, `s3://`, `hdfs://`."""
+"""Files on this machine, or in a store named by a URI: `gs://`, `s3://`, `hdfs://`."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from apparel_embed.common.errors import UserError
 from apparel_embed.common.files import atomic_path
 
 SCHEME = "[A-Za-z][A-Za-z0-9+.-]*"
-"""A regular expression for what comes before `://` in a URI."""
+"""Regular expression of a URI's scheme, the part before `://`."""
 _URI = re.compile(rf"({SCHEME})://([^/]*)/*(.*)", re.DOTALL)
 
 
@@ -27,16 +27,16 @@ def is_uri(location: str) -> bool:
 
 
 def is_remote(location: str) -> bool:
-    """Returns whether a path or URI leads off this machine's file system."""
+    """Returns whether a location is outside this machine's file system."""
     found = _URI.match(location)
     return found is not None and found[1].lower() != "file"
 
 
 def locate(location: str) -> tuple[fs.FileSystem, str]:
-    """Returns the file system that a path or URI lies in, and its path there.
+    """Returns the file system of a path or URI, and its path there.
 
     Raises:
-      UserError: a URI of an unknown kind, or a store that does not answer.
+      UserError: if the scheme is unknown or the store does not answer.
     """
     found = _URI.match(location)
     if not found:
@@ -48,14 +48,14 @@ def locate(location: str) -> tuple[fs.FileSystem, str]:
 
 
 def beside(location: str, directory: str) -> str:
-    """Returns a location as seen from a directory: an absolute path or URI stays what it is."""
+    """Returns a location resolved against a directory; absolute paths and URIs do not change."""
     if is_uri(location) or location.startswith("/"):
         return location
     return f"{directory.rstrip('/')}/{location}" if directory else location
 
 
 def file_names(directory: str) -> set[str]:
-    """Returns the names of the files in a directory; none where it is not there."""
+    """Returns the names of the files in a directory; none if it does not exist."""
     system, path = locate(directory)
     found = system.get_file_info(fs.FileSelector(path, allow_not_found=True))
     return {info.base_name for info in found if info.type == fs.FileType.File}
@@ -63,10 +63,10 @@ def file_names(directory: str) -> set[str]:
 
 @contextlib.contextmanager
 def write_aside(location: str) -> Iterator[BinaryIO]:
-    """Yields a file to write to, which gets its name if the block succeeds.
+    """Yields a file to write to, which appears under its name if the block succeeds.
 
     Raises:
-      UserError: the place is not to be written to.
+      UserError: if the location cannot be written to.
     """
     system, path = locate(location)
     try:
@@ -82,18 +82,18 @@ def write_aside(location: str) -> Iterator[BinaryIO]:
         system.move(aside, path)
     except OSError as error:
         raise UserError(
-            f"{location}: cannot be written ({' '.join(str(error).split())}); what is finished is "
+            f"{location}: cannot be written ({' '.join(str(error).split())}); finished work is "
             "kept: fix it and run the same command again"
         ) from error
 
 
 @functools.lru_cache(maxsize=16)
 def _connect(root: str) -> tuple[fs.FileSystem, str]:
-    """Returns a store and where `root` is in it; one connection serves all its files."""
+    """Returns a store and the path of `root` in it; all files share one connection."""
     try:
         return fs.FileSystem.from_uri(root)
     except (OSError, ImportError, pa.ArrowException) as error:
         raise UserError(
-            f"{root}: cannot be reached ({' '.join(str(error).split())}); expected paths, "
-            "file://, gs://, s3:// and hdfs://"
+            f"{root}: cannot be reached ({' '.join(str(error).split())}); expected a path, "
+            "file://, gs://, s3:// or hdfs://"
         ) from error

@@ -1,4 +1,4 @@
-"""Locks that name their holder, and are released however the holder ends."""
+"""Locks that name their holder and are released however the holder ends."""
 
 from __future__ import annotations
 
@@ -18,26 +18,26 @@ from apparel_embed.common.errors import UserError
 
 
 def lock_path(directory: Path) -> Path:
-    """Returns the file whose lock stands for a directory, beside it: it need not be there yet."""
+    """Returns the lock file of a directory, next to it; the directory need not exist yet."""
     return directory.with_name(f".{directory.name}.lock")
 
 
 @contextlib.contextmanager
 def only_writer(directory: Path, lock: Path | None = None) -> Iterator[None]:
-    """Holds the lock of a directory; a second process that asks for it is refused at once.
+    """Holds the lock of a directory; a second process is refused at once.
 
-    The lock is the kernel's (flock), so that none is left behind by a process that was killed; its
-    file may be, which means nothing. On NFS the lock holds between machines from Linux 2.6.12 on,
-    if the server's lock service runs; Lustre wants to be mounted with `-o flock`. Where a file
-    system has no locks that is logged, and nobody is refused.
+    The lock is the kernel's (flock), so a killed process leaves no lock; its file may stay, which
+    means nothing. On NFS the lock works across machines since Linux 2.6.12 if the server's lock
+    service runs; Lustre must be mounted with `-o flock`. If the file system has no locks, a
+    warning is logged and nobody is refused.
 
     Args:
-      directory: what to write to; its parent is made if it is missing.
-      lock: the lock's file, if not `lock_path(directory)`.
+      directory: the directory to write to; its parent is created if missing.
+      lock: the lock file, if not `lock_path(directory)`.
 
     Raises:
-      UserError: if another process, or another caller in this one, holds the lock; host and
-        process id are given.
+      UserError: if another process, or another caller in this one, holds the lock; the message
+        names host and process id.
     """
     path = lock or lock_path(directory)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -48,7 +48,7 @@ def only_writer(directory: Path, lock: Path | None = None) -> Iterator[None]:
             file.write(json.dumps(_myself()).encode())
             yield
         finally:
-            # While it is held: who opened it before will find that it is no longer the file.
+            # Before it is released: others that have opened it find that it is no longer the file.
             path.unlink(missing_ok=True)
 
 
@@ -56,8 +56,8 @@ def refuse_if_held(path: Path, directory: Path) -> None:
     """Raises a UserError if a lock is held by another process.
 
     Args:
-      path: of the lock's file, which need not be there.
-      directory: what it stands for.
+      path: the lock file, which need not exist.
+      directory: the directory it locks.
     """
     try:
         handle = os.open(path, os.O_RDONLY)
@@ -76,7 +76,7 @@ def refuse_if_held(path: Path, directory: Path) -> None:
 
 
 def _acquire(path: Path, directory: Path) -> int:
-    """Returns the handle of the lock's file, locked."""
+    """Returns the handle of the lock file, locked."""
     while True:
         handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
         try:
@@ -89,18 +89,18 @@ def _acquire(path: Path, directory: Path) -> int:
             raise _refusal(directory, holder) from error
         except OSError as error:
             logging.warning(
-                "%s: no locks on this file system (%s); see to it that nobody else writes to %s",
+                "%s: no locks on this file system (%s); make sure that nobody else writes to %s",
                 path,
                 error.strerror,
                 directory,
             )
             return handle
-        # Its holder removed it between our opening and locking it.
+        # Its holder removed it after it was opened here and before it was locked.
         os.close(handle)
 
 
 def _is_file(handle: int, path: Path) -> bool:
-    """Returns whether an open file is the one that a path names."""
+    """Returns whether an open file is still the one at a path."""
     try:
         return os.path.samestat(os.fstat(handle), os.stat(path))
     except FileNotFoundError:
@@ -117,7 +117,7 @@ def _myself() -> dict[str, str | int]:
 
 
 def _holder(handle: int) -> dict[str, str | int]:
-    """Returns who holds a lock; nothing if that is not written yet."""
+    """Returns the description of a lock's holder; empty if it is not written yet."""
     try:
         value = json.loads(os.pread(handle, 4096, 0))
     except ValueError:
@@ -132,4 +132,4 @@ def _refusal(directory: Path, holder: dict[str, str | int]) -> UserError:
             f"process {holder.get('process')} on host {holder.get('host')} "
             f"({holder.get('command')}, since {holder.get('since')})"
         )
-    return UserError(f"{directory}: {who} is writing to it; wait for it, or stop it")
+    return UserError(f"{directory}: {who} is writing to it; wait for that process or stop it")

@@ -11,7 +11,7 @@ from typing import Any
 from tqdm import tqdm
 
 SECONDS_UNSEEN = 5.0
-"""A `delay` for work that is usually short and then needs no bar."""
+"""A `delay` for work that is usually too short to need a bar."""
 
 _SECONDS_BETWEEN_LINES = 30.0
 _LINE = "{desc}: {n_fmt} of {total_fmt}{unit} in {elapsed}, {remaining} left{postfix}"
@@ -26,17 +26,17 @@ def progress_bar(
     unit: str,
     delay: float = 0.0,
 ) -> tqdm:
-    """Returns a bar with rate and time left on stderr, or without a terminal a logger of both.
+    """Returns a progress bar on stderr; without a terminal, one that logs progress and time left.
 
-    It logs a line every 30 s, so work that takes less logs nothing.
+    It logs a line every 30 s, so shorter work logs nothing.
 
     Args:
-      iterable: what to iterate over; without it call `update` on the bar.
+      iterable: iterable to wrap; without it call `update` on the bar.
       total: total number of units, if the iterable has no length.
-      initial: units that were done before.
+      initial: units already done.
       what: the work in one or two words, shown before the bar.
       unit: name of one unit, e.g. "images".
-      delay: seconds for which a terminal shows nothing.
+      delay: seconds before a terminal shows the bar.
     """
     if sys.stderr.isatty():
         shown: dict[str, Any] = {"delay": delay, "dynamic_ncols": True}

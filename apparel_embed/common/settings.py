@@ -1,6 +1,6 @@
-"""What the fields of configurations say of themselves: meaning, default, range and choices.
+"""Metadata of configuration fields: meaning, default, range and choices.
 
-Flags are made of it, and values are checked by it.
+Flags are defined from it, and values are checked against it.
 """
 
 from __future__ import annotations
@@ -12,25 +12,25 @@ from typing import Any, Union
 
 from apparel_embed.common.errors import UserError
 
-# Every library takes seeds up to here.
+# All libraries accept seeds up to this one.
 LARGEST_SEED = 2**31 - 1
 _KEY = "setting"
-# A table that stands further down is asked for when it is there.
+# A callable defers the lookup of a table that is defined further down.
 Choices = Union[Iterable[str], Callable[[], Iterable[str]]]
 
 
 @dataclasses.dataclass(frozen=True)
 class Setting:
-    """What a field says of itself.
+    """Metadata of a field.
 
     Attributes:
-      what: its meaning, without the range.
-      low: least value allowed; None if there is none.
-      high: greatest value allowed; None if there is none.
-      choices: all values allowed, of text, or what returns them; empty if there are others.
-      flag: name of its flag, where it is not that of the field.
-      seldom: whether its default is good for nearly all.
-      group: of flags that its flag belongs to; "" for that of the configuration.
+      what: meaning, without the range.
+      low: smallest value allowed; None if unlimited.
+      high: largest value allowed; None if unlimited.
+      choices: all values allowed, as text, or a function that returns them; empty if unrestricted.
+      flag: name of its flag, if it differs from the field's.
+      seldom: whether its default suits nearly all users.
+      group: group of flags that its flag belongs to; "" for the configuration's own group.
     """
 
     what: str
@@ -53,7 +53,7 @@ def setting(
     seldom: bool = False,
     group: str = "",
 ) -> Any:
-    """Returns a dataclass's field with a default and a `Setting`.
+    """Returns a dataclass field with a default and a `Setting`.
 
     Examples:
       >>> @dataclasses.dataclass(frozen=True)
@@ -62,15 +62,15 @@ def setting(
       >>> Config().margin, setting_of(dataclasses.fields(Config)[0]).what
       (0.3, 'margin of the loss')
     """
-    said = Setting(what, low, high, choices, flag, seldom, group)
-    return dataclasses.field(default=default, metadata={_KEY: said})
+    metadata = {_KEY: Setting(what, low, high, choices, flag, seldom, group)}
+    return dataclasses.field(default=default, metadata=metadata)
 
 
 def seed_setting(what: str, *, flag: str = "", seldom: bool = False) -> Any:
-    """Returns the field of a seed, of the range that all seeds have.
+    """Returns a field for a seed, with the range that all seeds have.
 
     Args:
-      what: it is the seed of.
+      what: what the seed is used for.
       flag: as in `Setting`.
       seldom: as in `Setting`.
     """
@@ -78,26 +78,26 @@ def seed_setting(what: str, *, flag: str = "", seldom: bool = False) -> Any:
 
 
 def same_as(config: type[Any], name: str, also: str = "") -> Any:
-    """Returns a field that is as that of another dataclass.
+    """Returns a field with the default and `Setting` of another dataclass's field.
 
     Args:
       config: the other dataclass.
-      name: of its field.
-      also: what the meaning is followed by.
+      name: name of its field.
+      also: text to append to the meaning.
     """
     field = config.__dataclass_fields__[name]
-    said = field.metadata[_KEY]
-    said = dataclasses.replace(said, what=said.what + also)
-    return dataclasses.field(default=field.default, metadata={_KEY: said})
+    copied: Setting = field.metadata[_KEY]
+    copied = dataclasses.replace(copied, what=copied.what + also)
+    return dataclasses.field(default=field.default, metadata={_KEY: copied})
 
 
 def setting_of(field: dataclasses.Field[Any]) -> Setting | None:
-    """Returns what a field says of itself; None if it says nothing."""
+    """Returns the `Setting` of a field; None if it has none."""
     return field.metadata.get(_KEY)
 
 
 def flag_names(config: Any) -> dict[str, str]:
-    """Returns the flags of a configuration by the names of its fields, nested ones `outer.inner`.
+    """Returns the flag of each field of a configuration; nested fields are named `outer.inner`.
 
     Examples:
       >>> @dataclasses.dataclass(frozen=True)
@@ -108,12 +108,12 @@ def flag_names(config: Any) -> dict[str, str]:
     """
     names = {}
     for field in dataclasses.fields(config):
-        value, said = getattr(config, field.name), setting_of(field)
+        value, found = getattr(config, field.name), setting_of(field)
         if dataclasses.is_dataclass(value):
             inner = flag_names(value).items()
             names.update({f"{field.name}.{name}": flag for name, flag in inner})
-        elif said:
-            names[field.name] = f"--{said.flag or field.name}"
+        elif found:
+            names[field.name] = f"--{found.flag or field.name}"
     return names
 
 
@@ -142,18 +142,17 @@ def check_settings(config: Any) -> None:
     """Checks the numbers of a dataclass; None is always allowed.
 
     Raises:
-      UserError: if one is out of the range of its field, or is not whole where that is an
-        `int`.
+      UserError: if a number is out of its field's range, or is not whole in an `int` field.
     """
     for field in dataclasses.fields(config):
-        said, value = setting_of(field), getattr(config, field.name)
-        if said is None or said.low is None or value is None or isinstance(value, tuple):
+        found, value = setting_of(field), getattr(config, field.name)
+        if found is None or found.low is None or value is None or isinstance(value, tuple):
             continue
         whole = str(field.type).startswith("int")
-        right = isinstance(value, numbers.Integral if whole else numbers.Real)
-        right = right and not isinstance(value, bool) and said.low <= value
-        if not right or (said.high is not None and value > said.high):
+        valid = isinstance(value, numbers.Integral if whole else numbers.Real)
+        valid = valid and not isinstance(value, bool) and found.low <= value
+        if not valid or (found.high is not None and value > found.high):
             raise UserError(
                 f"{field.name} is {value!r}; expected {'a whole number, ' * whole}"
-                f"{range_text(said.low, said.high)}"
+                f"{range_text(found.low, found.high)}"
             )

@@ -1,4 +1,4 @@
-"""Text for messages, reports and tables, as plain characters."""
+"""Plain text of messages, reports and tables."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ _NO_LIMIT = 10_000
 
 
 def plain_text(*parts: RenderableType, width: int | None = None) -> str:
-    """Returns sentences and tables one below the other.
+    """Returns sentences and tables, one below the other.
 
-    What is in brackets or between colons stays as it is, and is no style and no emoji.
+    Text in brackets or between colons stays as it is: it is not read as a style or an emoji.
 
     Args:
-      *parts: what rich can print.
+      *parts: anything that rich can print.
       width: characters per line; longer cells are folded. None: as wide as needed.
 
     Returns:
-      Lines without trailing blanks, the last one without its end; none is empty at begin or end.
+      Lines without trailing blanks; without empty lines or line breaks at the start or end.
     """
     text = io.StringIO()
     console = Console(
@@ -41,13 +41,14 @@ def plain_text(*parts: RenderableType, width: int | None = None) -> str:
 
 
 def markdown_table(header: Sequence[str], rows: Iterable[Sequence[str]], left: int = 1) -> Table:
-    """Returns a table in the manner of Markdown, for `plain_text`.
+    """Returns a Markdown table for `plain_text`.
 
     Args:
-      header: of the columns.
-      rows: the cells of each row, as many as the header has.
-      left: how many columns hold names, at the left; the others hold figures, at the right. Where
-        room is short cells fold at blanks, those of the first column, names without any, last.
+      header: titles of the columns.
+      rows: cells of each row, one per column.
+      left: number of leading columns that contain names and are left-aligned; the others contain
+        numbers and are right-aligned. If space is short, cells fold at blanks, those of the first
+        column last.
     """
     table = Table(box=box.MARKDOWN)
     for number, title in enumerate(header):
@@ -68,5 +69,5 @@ def counted(count: int, one: str, many: str | None = None) -> str:
 
 
 def one_line(message: object) -> str:
-    """Returns the text of a library's error, or of anything else, on one line."""
+    """Returns the text of an error, or of any other object, on one line."""
     return " ".join(str(message).split())

@@ -1,1 +1,1 @@
-"""Run directories: stages that are written aside and renamed when whole, and what they record."""
+"""Run directories: stages, which are renamed when complete, and their records."""

@@ -1,4 +1,4 @@
-"""A stage of a run: what it is to be made of, and what is kept of it in `stage.json`."""
+"""A stage of a run: its specification, and its record in `stage.json`."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ from apparel_embed.common.files import fingerprint_json, read_json
 
 STAGE_FILE = "stage.json"
 SCHEMA_VERSION = 3
-REMEDY = "remove that directory or name another --run_dir"
+REMEDY = "remove that directory or choose another --run_dir"
 _PACKAGES = ("apparel_embed", "tensorflow", "keras-cv", "numpy", "Pillow")
 _OF_FINISHED = ("fingerprint", "flags", "result", "seconds", "finished")
-# Each belongs to some releases of TensorFlow only.
+# Each is used with some releases of TensorFlow only.
 _PACKAGES_OF_SOME = ("tf-keras", "tensorflow-addons")
 
 
@@ -28,14 +28,14 @@ class Stage:
     """A finished stage.
 
     Attributes:
-      directory: where its files are.
-      fingerprint: of everything that made it.
-      flags: the settings it was made with.
-      result: what it reports, JSON values.
-      seconds: that its work took; of a stage that was interrupted, its last part.
-      skipped: whether it was found finished instead of being run.
-      inputs: fingerprint of each input by its name.
-      finished: when, as UTC in ISO 8601, which sorts by time; "" of one that is planned.
+      directory: directory of its files.
+      fingerprint: fingerprint of its flags and inputs.
+      flags: settings it was made with.
+      result: its results, JSON values.
+      seconds: duration of its work; if it was interrupted, of the last call only.
+      skipped: whether it was already finished, so not run.
+      inputs: fingerprint of each input, by name.
+      finished: time of completion, UTC in ISO 8601, which sorts by time; "" if only planned.
     """
 
     directory: Path
@@ -49,20 +49,20 @@ class Stage:
 
     @property
     def name(self) -> str:
-        """Name of the stage: that of its directory."""
+        """Name of the stage, which is its directory's."""
         return self.directory.name
 
 
 @dataclasses.dataclass(frozen=True)
 class Workload:
-    """What a stage trains.
+    """Amount of training in a stage.
 
     Attributes:
-      triplet_steps: steps of combined models and specialists.
-      student_steps: steps of the student.
-      detector_steps: steps of the detector.
-      views: augmented views of images that go through a frozen backbone once. Steps on these take
-        milliseconds, and are not among those above.
+      triplet_steps: training steps of combined models and specialists.
+      student_steps: training steps of the student.
+      detector_steps: training steps of the detector.
+      views: augmented views of images that pass through a frozen backbone once. Steps on their
+        features take milliseconds and are not counted above.
     """
 
     triplet_steps: int = 0
@@ -72,29 +72,29 @@ class Workload:
 
     def __add__(self, other: Workload) -> Workload:
         pairs = zip(dataclasses.astuple(self), dataclasses.astuple(other))
-        return Workload(*(ours + theirs for ours, theirs in pairs))
+        return Workload(*map(sum, pairs))
 
 
 @dataclasses.dataclass(frozen=True)
 class StageSpec:
-    """A stage to be made.
+    """Specification of a stage.
 
     Attributes:
       directory: `<run>/<stage>`.
-      flags: settings that decide the result, JSON values.
-      inputs: fingerprint of each input by its name.
-      work: does the stage's work in the directory it is given, which holds what an interrupted
-        call left there, and returns the result as JSON values.
-      overwrite: whether a stage made with other flags or inputs is replaced, or names of the flags
-        of which this holds: for what can be made again from other stages' results.
-      reuse_from: directories where the same work may have been done by another name. The first
+      flags: settings that determine the result, JSON values.
+      inputs: fingerprint of each input, by name.
+      work: does the stage's work in the given directory, which contains the files of an
+        interrupted call, if any, and returns the result as JSON values.
+      overwrite: whether to replace a stage made with other flags or inputs, or the names of the
+        flags that may differ. For stages that are cheap to make again from other stages.
+      reuse_from: directories where the same work may have been done under another name. The first
         finished stage among them that was made with the same flags and inputs is copied.
-      scratch: names of directories in the stage's that only an interrupted call has use for.
-      on_all_workers: whether all processes that train together do the work, as trainings; else the
-        chief does it alone.
-      flag_names: what to call settings in messages, by their names, nested ones as `outer.inner`.
-      size: how much work it is, in words; "" if that is not known.
-      workload: what it trains.
+      scratch: subdirectories that only resuming needs; removed when the stage is finished.
+      on_all_workers: whether all processes that train together do the work, as in training;
+        otherwise the chief does it alone.
+      flag_names: names of the settings in messages; keys of nested settings are `outer.inner`.
+      size: amount of work, in words; "" if unknown.
+      workload: amount of training.
     """
 
     directory: Path
@@ -111,33 +111,33 @@ class StageSpec:
 
     @property
     def partial(self) -> Path:
-        """The directory while the stage is at work."""
+        """The directory while the stage is being made."""
         return partial_of(self.directory)
 
     @property
     def made_of(self) -> dict[str, Any]:
-        """What decides the result, as it stands in the stage's file."""
+        """Flags and inputs, as recorded in the stage's file."""
         return {"flags": dict(self.flags), "inputs": dict(self.inputs)}
 
     @property
     def begun(self) -> dict[str, Any]:
-        """The content of the stage's file while it is at work."""
+        """The content of the stage's file while it is being made."""
         return {"schema_version": SCHEMA_VERSION, **self.made_of}
 
     def planned(self) -> Stage:
-        """Returns the stage as it would be made: without a result, but with its fingerprint."""
+        """Returns the stage as planned: with its fingerprint, without a result."""
         fingerprint = fingerprint_json(self.made_of)
         return Stage(
             self.directory, fingerprint, self.flags, {}, 0.0, skipped=False, inputs=self.inputs
         )
 
     def differences(self, directory: Path) -> dict[str, str]:
-        """Returns in what the stage in a directory was made differently, a sentence each.
+        """Returns how the stage in a directory was made differently, one sentence per difference.
 
-        They are by the name of the flag, nested ones as `outer.inner`, or of the input.
+        Keys are names of inputs and flags, nested ones as `outer.inner`.
 
         Raises:
-          UserError: if the directory is no stage.
+          UserError: if the directory is not a stage.
         """
         record = read_record(directory)
         old, new = flat_settings(record["flags"]), flat_settings(self.flags)
@@ -153,18 +153,18 @@ class StageSpec:
         return found
 
     def reusable(self) -> Path | None:
-        """Returns the first directory of `reuse_from` with a finished stage made of the same."""
+        """Returns the first of `reuse_from` with a finished stage of the same flags and inputs."""
         for directory in self.reuse_from:
             if (directory / STAGE_FILE).is_file() and not self.differences(directory):
                 return directory
         return None
 
     def record(self, result: Mapping[str, Any], seconds: float) -> dict[str, Any]:
-        """Returns the content of the finished stage's file.
+        """Returns the content of the stage's file once it is finished.
 
         Args:
-          result: what the work returned.
-          seconds: that it took.
+          result: result of the work.
+          seconds: duration of the work.
         """
         return {
             "stage": self.directory.name,
@@ -181,38 +181,38 @@ def open_stage(directory: Path) -> Stage:
     """Reads a finished stage.
 
     Raises:
-      UserError: if there is none, or it is not finished.
+      UserError: if it does not exist or is not finished.
     """
     if not directory.is_dir():
         is_begun = partial_of(directory).is_dir()
-        remedy = "it is not finished, run it again" if is_begun else "no stage is there"
-        raise UserError(f"{directory}: {remedy}")
+        problem = "not finished; run it again" if is_begun else "stage does not exist"
+        raise UserError(f"{directory}: {problem}")
     record = read_record(directory)
     try:
         values = {name: record[name] for name in _OF_FINISHED}
     except KeyError as error:
         raise UserError(
-            f"{directory / STAGE_FILE}: not that of a finished stage, {error} is missing; {REMEDY}"
+            f"{directory / STAGE_FILE}: the stage is not finished, {error} is missing; {REMEDY}"
         ) from error
     return Stage(directory, **values, inputs=record["inputs"])
 
 
 def find_stage(directory: Path) -> Stage | None:
-    """Reads a finished stage; None where it is not there, or not finished.
+    """Reads a finished stage; returns None if it does not exist or is not finished.
 
     Raises:
-      UserError: if the directory is no stage.
+      UserError: if the directory is not a stage.
     """
     return open_stage(directory) if directory.is_dir() else None
 
 
 def fingerprints(*stages: Stage | None) -> dict[str, str]:
-    """Returns stages as inputs of another: fingerprints by name. Those that are None are none."""
+    """Returns the fingerprints of stages by name, as inputs of another stage; skips None."""
     return {stage.name: stage.fingerprint for stage in stages if stage}
 
 
 def partial_of(directory: Path) -> Path:
-    """Returns the directory of a stage while it is at work."""
+    """Returns the directory of a stage while it is being made."""
     return directory.with_name(f"{directory.name}.partial")
 
 
@@ -220,7 +220,7 @@ def read_record(directory: Path) -> dict[str, Any]:
     """Returns the content of a stage file.
 
     Raises:
-      UserError: if it cannot be read, is no stage file, or of another format.
+      UserError: if it cannot be read, is not a stage file, or has another format version.
     """
     path = directory / STAGE_FILE
     try:
@@ -236,7 +236,7 @@ def read_record(directory: Path) -> dict[str, Any]:
 
 
 def flat_settings(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Returns nested settings as `outer.inner`."""
+    """Returns nested settings as a flat mapping with keys `outer.inner`."""
     flat = {}
     for name, value in values.items():
         if isinstance(value, Mapping) and value:

@@ -1,9 +1,9 @@
-"""The run directory: stages that are skipped when done and resumed when interrupted.
+"""The run directory: stages are skipped when finished and resumed when interrupted.
 
-A stage lives in `<run>/<stage>/`. While it is at work the directory is called
-`<run>/<stage>.partial/`; it is renamed when whole. `stage.json` holds what made it: flags and
-fingerprints of its inputs, which together are its own fingerprint. A process may be killed between
-any two lines of this file: what it leaves is then finished, resumed or started again.
+A stage is stored in `<run>/<stage>/`. While it is being made the directory is called
+`<run>/<stage>.partial/`; it is renamed when complete. `stage.json` records its flags and the
+fingerprints of its inputs, which give its own fingerprint. A process may be killed between any two
+lines of this file: the next call then finds the stage finished, resumes it, or starts it again.
 """
 
 from __future__ import annotations
@@ -39,16 +39,16 @@ from apparel_embed.store.record import (
     read_record,
 )
 
-# Beside those of its stages, which are named after them.
+# Next to the locks of its stages, which are named after them.
 _RUN_LOCK = ".run.lock"
 
 
 class StageDiffers(UserError):
-    """A stage is there, finished or begun, but was made with other flags or inputs.
+    """A stage exists, finished or not, but was made with other flags or inputs.
 
     Attributes:
-      directory: of the stage.
-      differences: by name of the flag or input, a sentence.
+      directory: directory of the stage.
+      differences: a sentence for each flag or input that differs, by its name.
     """
 
     def __init__(self, directory: Path, differences: Mapping[str, str]) -> None:
@@ -59,13 +59,14 @@ class StageDiffers(UserError):
 
 @contextlib.contextmanager
 def only_run(run_dir: Path) -> Iterator[None]:
-    """Holds a run for a process that makes many of its stages, such as the pipeline.
+    """Locks a run for a process that makes many of its stages, such as the pipeline.
 
-    Who makes a single stage need not: `run_stage` is refused while another process holds the run,
-    or makes the same stage. Of several processes that train together the chief holds it for all.
+    A single stage does not need this: `run_stage` is refused while another process holds the run
+    or makes the same stage. If several processes train together, the chief holds it for all.
 
     Raises:
-      UserError: if another process holds the run or makes a stage of it; the message names it.
+      UserError: if another process holds the run or is making one of its stages; the message
+        names that process.
     """
     if not is_chief():
         yield
@@ -78,27 +79,27 @@ def only_run(run_dir: Path) -> Iterator[None]:
             yield
     finally:
         if is_new:
-            # Made for the lock: nothing else may be there of a run that was refused its flags.
+            # Created for the lock: a run whose flags are refused must leave no directory.
             with contextlib.suppress(OSError):
                 run_dir.rmdir()
 
 
 def run_stage(spec: StageSpec) -> Stage:
-    """Runs a stage, or finds it finished, by its own or another name.
+    """Runs a stage, or finds it finished, under its own or another name.
 
-    Of several processes that train together the chief runs it. The others wait until it is
-    finished, or do the work too, in a temporary directory.
+    If several processes train together, the chief runs it. The others wait until it is finished,
+    or do the work too, in a temporary directory.
 
     Raises:
-      UserError: if the stage, finished or begun, was made with other flags or inputs and may not
-        be overwritten. If another process is making it, or has the run for itself. If the disk is
-        full, read-only or fails.
+      UserError: if the stage, finished or not, was made with other flags or inputs and may not be
+        overwritten; if another process is making it or holds the run; or if the disk is full,
+        read-only or failing.
     """
     directory = spec.directory
-    # Without a lock first: a finished stage can be read where nothing can be written.
+    # First without a lock: a finished stage can be read on a read-only disk.
     finished = _find_finished(spec)
     if finished:
-        logging.info("%s: finished before, skipped", directory)
+        logging.info("%s: already finished, skipped", directory)
         return finished
     if not is_chief():
         return _follow(dataclasses.replace(spec, overwrite=True))
@@ -115,13 +116,13 @@ def run_stage(spec: StageSpec) -> Stage:
 
 @dataclasses.dataclass(frozen=True)
 class StageAccess:
-    """How stages are made and found: for real, or in a plan that makes none.
+    """Functions that make and find stages, for real or in a plan that makes none.
 
     Attributes:
       make: as `run_stage`.
       find: as `find_stage`.
-      log: says what comes next; arguments are those of `logging.info`.
-      doubt: called with a sentence that says why the rest depends on a stage that is not made.
+      log: logs the next steps; arguments are those of `logging.info`.
+      doubt: called with a sentence that says why the rest depends on a stage not made yet.
     """
 
     make: Callable[[StageSpec], Stage] = run_stage
@@ -134,16 +135,16 @@ REAL = StageAccess()
 
 
 def look_up_stage(spec: StageSpec) -> tuple[str, Stage]:
-    """Tells what `run_stage` would do; its errors are that one's.
+    """Looks up what `run_stage` would do, with the same errors.
 
     Returns:
-      What would be done, in words, and the finished stage, or the planned one.
+      What would be done, in words, and the finished or planned stage.
     """
     finished = _find_finished(spec)
     if finished:
         return "finished", finished
     state = "to do"
-    # A file with a dot first is what a process left that was killed as it began.
+    # A file with a leading dot was left by a process that was killed as it began.
     if spec.partial.is_dir() and any(path.name[0] != "." for path in spec.partial.iterdir()):
         differences = _allowed_differences(spec, spec.partial)
         state = "to be started again" if differences else "to be resumed"
@@ -155,14 +156,14 @@ def look_up_stage(spec: StageSpec) -> tuple[str, Stage]:
 
 
 def _make(spec: StageSpec) -> Stage:
-    """Does a stage's work, or what an interrupted call has left of it."""
+    """Does a stage's work, or the part that an interrupted call left undone."""
     directory, partial = spec.directory, spec.partial
     old = directory.with_name(f".{directory.name}.old")
     if directory.exists():
         differences = spec.differences(directory).values()
         logging.info("%s: %s; overwritten", directory, "; ".join(differences))
     _begin(spec, old)
-    # It is whole but for its name if the process was killed just then.
+    # A process killed just before the rename leaves it complete.
     if "result" not in read_record(partial):
         start = time.monotonic()
         result = spec.work(partial)
@@ -174,7 +175,7 @@ def _make(spec: StageSpec) -> Stage:
     remove_temporaries(partial)
     shutil.rmtree(old, ignore_errors=True)
     if directory.exists():
-        # The old one stays until the new one is whole, and goes at once and not file by file.
+        # The old one stays until the new one is complete; a rename removes it in one step.
         directory.rename(old)
     partial.rename(directory)
     shutil.rmtree(old, ignore_errors=True)
@@ -182,7 +183,7 @@ def _make(spec: StageSpec) -> Stage:
 
 
 def _begin(spec: StageSpec, old: Path) -> None:
-    """Makes the directory of a stage at work, or finds the one to resume."""
+    """Creates the partial directory of a stage, or finds the one to resume."""
     partial = spec.partial
     remove_temporaries(partial)
     # An empty one was left by a process that was killed as it began.
@@ -197,36 +198,36 @@ def _begin(spec: StageSpec, old: Path) -> None:
 
 
 def _follow(spec: StageSpec) -> Stage:
-    """Does the chief's work with it, if there is some, and returns the stage once it is finished.
+    """Takes part in the chief's work, if needed, and returns the stage once it is finished.
 
-    Whether there is some is seen from what was there before: the chief finishes no work that all
-    have to do without this process.
+    It is needed if the stage was not finished before: the chief cannot finish work that all
+    processes share without this one.
     """
-    if spec.on_all_workers and _is_to_be_done(spec):
-        # Looked at once more: the chief may just have given it its name.
+    if spec.on_all_workers and _needs_work(spec):
+        # Check again: the chief may just have renamed it.
         finished = _find_finished(spec)
         if finished:
             return finished
         with tempfile.TemporaryDirectory() as aside:
-            # All have to resume from the same checkpoint.
+            # All processes must resume from the same checkpoint.
             if spec.partial.is_dir():
                 shutil.copytree(spec.partial, aside, dirs_exist_ok=True)
             spec.work(Path(aside))
     return wait_for(lambda: _find_finished(spec), str(spec.directory))
 
 
-def _is_to_be_done(spec: StageSpec) -> bool:
-    """Returns whether a chief does a stage's work, and does not copy or only rename it."""
+def _needs_work(spec: StageSpec) -> bool:
+    """Returns whether the chief must do a stage's work, not only copy or rename it."""
     if not (spec.partial / STAGE_FILE).is_file():
         return spec.reusable() is None
     return "result" not in read_record(spec.partial)
 
 
 def _find_finished(spec: StageSpec) -> Stage | None:
-    """Returns a stage if it is finished and made of the same; None if it is to be made.
+    """Returns a finished stage with the same flags and inputs; None if it must be made.
 
     Raises:
-      UserError: if it is made of something else, and may not be overwritten.
+      UserError: if it was made with others and may not be overwritten.
     """
     if not spec.directory.exists() or _allowed_differences(spec, spec.directory):
         return None
@@ -234,7 +235,7 @@ def _find_finished(spec: StageSpec) -> Stage | None:
 
 
 def _allowed_differences(spec: StageSpec, directory: Path) -> dict[str, str]:
-    """Returns how the stage in a directory differs; raises `StageDiffers` unless it may."""
+    """Returns how the stage in a directory differs; raises `StageDiffers` if it must not."""
     differences, overwrite = spec.differences(directory), spec.overwrite
     refused = {
         name: difference
@@ -247,8 +248,8 @@ def _allowed_differences(spec: StageSpec, directory: Path) -> dict[str, str]:
 
 
 def _copy(source: Path, directory: Path) -> Stage:
-    """Copies a finished stage aside, and gives the copy its name when it is whole."""
-    logging.info("%s: the same as %s, copied", directory, source)
+    """Copies a finished stage, renaming the copy when it is complete."""
+    logging.info("%s: copied from %s, which is the same", directory, source)
     aside = directory.with_name(f".{directory.name}.copy")
     shutil.rmtree(aside, ignore_errors=True)
     try:
@@ -265,31 +266,31 @@ def _copy(source: Path, directory: Path) -> Stage:
 
 
 def stages_from(run_dir: Path, names: Collection[str]) -> list[Path]:
-    """Returns the directories of some stages, then those of all that were made from them.
+    """Returns the directories of some stages, then those of all stages made from them.
 
-    Versions of the SavedModel are not among them: other flags make the next one.
+    Versions of the SavedModel are not included: other flags add a new version.
 
     Args:
       run_dir: the run's directory.
-      names: of stages, finished or begun.
+      names: names of stages, finished or not.
 
     Raises:
-      UserError: if there is no stage of a name.
+      UserError: if a stage does not exist.
     """
     if not names:
         return []
     records = {path.parent: read_record(path.parent) for path in run_dir.glob(f"*/{STAGE_FILE}")}
-    there = sorted(records)
-    unknown = sorted({*names} - {path.name.removesuffix(".partial") for path in there})
+    existing = sorted(records)
+    unknown = sorted({*names} - {path.name.removesuffix(".partial") for path in existing})
     if unknown:
-        known = ", ".join(path.name for path in there) or "none"
+        known = ", ".join(path.name for path in existing) or "none"
         raise UserError(f"--redo_from={unknown[0]}: {run_dir} has no such stage; it has {known}")
-    found = [path for path in there if path.name.removesuffix(".partial") in names]
+    found = [path for path in existing if path.name.removesuffix(".partial") in names]
     while True:
         made = {records[path].get("fingerprint") for path in found}
         more = [
             path
-            for path in there
+            for path in existing
             if path not in found and made.intersection(records[path]["inputs"].values())
         ]
         if not more:
@@ -298,12 +299,12 @@ def stages_from(run_dir: Path, names: Collection[str]) -> list[Path]:
 
 
 def set_aside(run_dir: Path, directories: Sequence[Path]) -> Path:
-    """Moves stages into `<run>/replaced/<number>/`, and returns that directory.
+    """Moves stages into `<run>/replaced/<number>/` and returns that directory.
 
     Args:
       run_dir: the run's directory.
-      directories: as `stages_from` returns them. What was made from others goes first, so that a
-        call that was killed can be made again.
+      directories: as returned by `stages_from`. Dependent stages are moved first, so a killed call
+        can be repeated.
     """
     replaced = run_dir / "replaced"
     numbers = [int(path.name) for path in replaced.glob("*") if path.name.isdecimal()]

@@ -1,11 +1,11 @@
-"""Directories made shard by shard, to be interrupted at any moment: datasets, bulk embeddings.
+"""Directories made shard by shard that can be interrupted at any time: datasets, bulk embeddings.
 
-While it is made, a directory is called `<name>.partial/` and locked. `plan.json` in it holds all
-that decides the result, `progress/` what is known of each finished shard. A summary, the plan's
-values and those of the result, is written last; then plan and progress go, and the directory gets
-its name. A store cannot rename a directory, and has no locks: there it has its name from the start,
-and two processes would do the same work twice. A process may be killed between any two lines of
-this file: the next call resumes.
+While it is being made, a directory is called `<name>.partial/` and locked. Its `plan.json` contains
+everything that determines the result, `progress/` a note about each finished shard. The summary,
+the values of the plan and of the result, is written last; then plan and progress are removed and
+the directory is renamed. A remote store has no locks and cannot rename directories: there it has
+its final name from the start, and two processes would do the same work twice. A process may be
+killed between any two lines of this file: the next call resumes.
 """
 
 from __future__ import annotations
@@ -28,12 +28,12 @@ from apparel_embed.common.locks import only_writer
 
 _PLAN_FILE = "plan.json"
 _PROGRESS = "progress"
-# What differs, in words, where the values are fingerprints.
+# How to report differences of fingerprints.
 _OTHERS = {
-    "manifest_sha256": "the manifest is another",
+    "manifest_sha256": "the manifest differs",
     "image_sizes_sha256": "image files have changed",
-    "fingerprint": "the images are others",
-    "model": "the model is another",
+    "fingerprint": "the images differ",
+    "model": "the model differs",
 }
 
 Plan = Mapping[str, Any]
@@ -41,12 +41,12 @@ Plan = Mapping[str, Any]
 
 @dataclasses.dataclass(frozen=True)
 class ShardedDirectory:
-    """A directory of shards, made or to be made.
+    """A directory of shards, finished or not.
 
     Attributes:
-      output: where it lies once it is whole, a path or a URI.
-      summary: name of the file that is written last.
-      kind: what it is, in words.
+      output: its location once complete, a path or a URI.
+      summary: name of the summary file, which is written last.
+      kind: what it contains, for messages, e.g. "prepared dataset".
     """
 
     output: str
@@ -55,7 +55,7 @@ class ShardedDirectory:
 
     @property
     def work(self) -> str:
-        """Where it is written."""
+        """Location that shards are written to."""
         if is_remote(self.output):
             return self.output
         return f"{locate(self.output)[1].rstrip('/')}.partial"
@@ -64,15 +64,15 @@ class ShardedDirectory:
         """Makes the directory, resumes an interrupted one, or finds it finished.
 
         Args:
-          plan: all that decides the result, JSON values.
-          work: writes what is missing into the directory `work`, and returns the result.
+          plan: everything that determines the result, JSON values.
+          work: writes the missing shards into the directory `work`, and returns the result.
 
         Returns:
           The summary: plan and result.
 
         Raises:
-          UserError: it, or its partial directory, was made from something else or is something
-            else; another process is making it; or the disk fails.
+          UserError: if it or its partial directory was made with another plan or contains other
+            files, if another process is making it, or if the disk fails.
         """
         found = self.find_finished(plan)
         if found is None:
@@ -80,30 +80,31 @@ class ShardedDirectory:
                 # Another process may have finished it in between.
                 found = self.find_finished(plan) or self._make(plan, work)
         else:
-            logging.info("%s: finished before, skipped", self.output)
+            logging.info("%s: already finished, skipped", self.output)
         return found
 
     def find_finished(self, plan: Plan) -> dict[str, Any] | None:
-        """Returns the summary of a finished directory; None where there is none.
+        """Returns the summary of a finished directory; None if it does not exist.
 
         Raises:
-          UserError: it was made from something else, or something else is there.
+          UserError: if it was made with another plan, or contains other files.
         """
         found = self._read(self.output, self.summary, plan)
         if found is None and not is_remote(self.output):
             path = Path(locate(self.output)[1])
             if path.exists() and not (path.is_dir() and not any(path.iterdir())):
                 raise UserError(
-                    f"--output={self.output} exists and is no {self.kind}; give another --output"
+                    f"--output={self.output} exists and is not a {self.kind}; choose another "
+                    "--output"
                 )
         return found
 
     def is_begun(self, plan: Plan) -> bool:
-        """Returns whether a call was interrupted; raises a UserError if it had another plan."""
+        """Returns whether a call was interrupted; raises a UserError if its plan was different."""
         return self._read(self.work, _PLAN_FILE, plan) is not None
 
     def missing(self, names: Sequence[str]) -> list[int]:
-        """Returns the numbers of the shards that are not finished, given all their file names."""
+        """Returns the numbers of the unfinished shards, given the file names of all shards."""
         done, files = file_names(f"{self.work}/{_PROGRESS}"), file_names(self.work)
         return [
             shard
@@ -112,33 +113,34 @@ class ShardedDirectory:
         ]
 
     def remember(self, what: int | str, value: Mapping[str, Any]) -> None:
-        """Notes what is known of a shard, which is finished then, or of anything else."""
+        """Saves a note about a shard, which marks it as finished, or about anything else."""
         _write_json(self.scratch(_note_name(what)), value)
 
     def recall(self, what: int | str) -> dict[str, Any] | None:
-        """Returns what was noted; None if nothing was."""
+        """Returns a saved note; None if there is none."""
         return _read_json(self.scratch(_note_name(what)))
 
     def scratch(self, name: str) -> str:
-        """Returns the location of a file that goes when the directory is whole."""
+        """Returns the location of a file that is removed when the directory is complete."""
         return f"{self.work}/{_PROGRESS}/{name}"
 
     def _read(self, directory: str, name: str, plan: Plan) -> dict[str, Any] | None:
-        """Returns a plan or summary, checked to be of the same plan; None where there is none."""
+        """Returns a plan or summary after comparing it with the plan; None if it is missing."""
         found = _read_json(f"{directory}/{name}")
         if found is not None:
-            remedy = "remove it or give another --output"
+            remedy = "remove it or choose another --output"
             check_format(directory, self.kind, found, plan["schema_version"], remedy)
             old, new = _flat({key: found.get(key) for key in plan}), _flat(plan)
             differences = [
-                _OTHERS.get(name) or f"{name} is {old.get(name)} there, {new.get(name)} now"
+                _OTHERS.get(name) or f"{name} was {old.get(name)}, now it is {new.get(name)}"
                 for name in {**old, **new}
                 if old.get(name) != new.get(name)
             ]
             if differences:
                 raise UserError(
-                    f"{directory} was made from something else: {'; '.join(differences)}; "
-                    "give another --output (of run_pipeline: --run_dir) or remove it"
+                    f"{directory} was made with other inputs or settings: "
+                    f"{'; '.join(differences)}; choose another --output (of run_pipeline: "
+                    "--run_dir) or remove it"
                 )
         return found
 
@@ -151,12 +153,14 @@ class ShardedDirectory:
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
         except OSError as error:
-            raise UserError(f"--output={self.output} cannot be made: {error.strerror}") from error
+            raise UserError(
+                f"--output={self.output} cannot be created: {error.strerror}"
+            ) from error
         with disk_errors_as_user_errors(path), only_writer(path):
             yield
 
     def _make(self, plan: Plan, work: Callable[[], Mapping[str, Any]]) -> dict[str, Any]:
-        # It is whole but for its name if the process was killed just then.
+        # A process killed just before the rename leaves it complete.
         if self._read(self.work, self.summary, plan) is None:
             self._begin(plan)
             result = work()
@@ -166,7 +170,7 @@ class ShardedDirectory:
         return self._publish()
 
     def _begin(self, plan: Plan) -> None:
-        """Records the plan in an empty directory, or finds it there."""
+        """Records the plan in an empty directory, or finds it recorded."""
         self._remove_temporaries()
         if not self.is_begun(plan):
             if not is_remote(self.work) and os.path.isdir(self.work) and os.listdir(self.work):
@@ -174,7 +178,7 @@ class ShardedDirectory:
             _write_json(f"{self.work}/{_PLAN_FILE}", plan)
 
     def _remove_temporaries(self) -> None:
-        """Removes what processes left that were killed while they wrote."""
+        """Removes the files of processes that were killed while writing."""
         for directory in (self.work, f"{self.work}/{_PROGRESS}"):
             for name in file_names(directory):
                 if name.startswith("."):
@@ -182,7 +186,7 @@ class ShardedDirectory:
                     system.delete_file(path)
 
     def _publish(self) -> dict[str, Any]:
-        """Removes what was only needed on the way, gives the result its name and returns it."""
+        """Removes plan and progress, renames the directory, and returns the summary."""
         self._remove_temporaries()
         system, path = locate(self.work)
         for info in system.get_file_info([f"{path}/{_PROGRESS}", f"{path}/{_PLAN_FILE}"]):
@@ -200,13 +204,13 @@ def _note_name(what: int | str) -> str:
 
 
 def _flat(plan: Plan) -> dict[str, Any]:
-    """Returns a plan's values, those of its parts beside them."""
+    """Returns a plan with the values of its nested mappings moved to the top level."""
     parts = [value if isinstance(value, Mapping) else {key: value} for key, value in plan.items()]
     return {key: value for part in parts for key, value in part.items()}
 
 
 def _read_json(location: str) -> dict[str, Any] | None:
-    """Returns the value in a file, None where there is none."""
+    """Returns the value in a file; None if it does not exist."""
     system, path = locate(location)
     if system.get_file_info(path).type != fs.FileType.File:
         return None

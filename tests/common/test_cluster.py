@@ -32,7 +32,7 @@ def test_the_first_worker_is_the_chief(monkeypatch, index):
 @pytest.mark.parametrize(
     ("kind", "index", "place"), [("chief", 0, 0), ("worker", 0, 1), ("worker", 1, 2)]
 )
-def test_a_chief_of_its_own_comes_before_the_workers(monkeypatch, kind, index, place):
+def test_a_separate_chief_comes_before_the_workers(monkeypatch, kind, index, place):
     named = {"chief": HOSTS[:1], "worker": HOSTS[1:]}
     monkeypatch.setenv(cluster.VARIABLE, tf_config(named, kind, index))
     assert read_cluster() == Cluster(tuple(HOSTS), place)
@@ -46,13 +46,13 @@ def test_addresses_may_be_names_or_numbers(monkeypatch):
 
 @pytest.mark.parametrize("job", ["worker", "chief", "ps"])
 @pytest.mark.parametrize(
-    ("addresses", "said"),
+    ("addresses", "message"),
     [
-        ("localhost:1234", "is 'localhost:1234'; a list of addresses is needed"),
-        ({"0": "a:1"}, "a list of addresses is needed"),
-        (None, "a list of addresses is needed"),
+        ("localhost:1234", "is 'localhost:1234'; expected a list of addresses"),
+        ({"0": "a:1"}, "expected a list of addresses"),
+        (None, "expected a list of addresses"),
         *(
-            ([address], f"{address!r} is no host:port, with a port of 1 to 65535")
+            ([address], f"is {address!r}; expected host:port with a port of 1 to 65535")
             for address in (
                 *("localhost", "http://localhost:2242", "a:", ":1", "a:0", "a:65536", "a:http"),
                 *("a:1/", "a:1 ", " a:1", "::1:80", "grpc://a:1", "", 1234, None),
@@ -60,14 +60,14 @@ def test_addresses_may_be_names_or_numbers(monkeypatch):
         ),
     ],
 )
-def test_an_address_that_is_none_is_told_before_tensorflow_sees_it(
-    monkeypatch, job, addresses, said
+def test_an_invalid_address_is_refused_before_tensorflow_sees_it(
+    monkeypatch, job, addresses, message
 ):
     named = {"worker": HOSTS, job: addresses}
     monkeypatch.setenv(cluster.VARIABLE, tf_config(named))
     with pytest.raises(UserError, match=r"TF_CONFIG=.*not a valid cluster of workers") as caught:
         read_cluster()
-    assert f"{job} " in str(caught.value) and said in str(caught.value).replace('\\"', '"')
+    assert f"{job} " in str(caught.value) and message in str(caught.value).replace('\\"', '"')
 
 
 @pytest.mark.parametrize(
@@ -94,7 +94,7 @@ def test_an_address_that_is_none_is_told_before_tensorflow_sees_it(
         json.dumps({"cluster": {"worker": HOSTS}, "task": None}),
     ],
 )
-def test_what_names_no_cluster_is_told_in_one_line(monkeypatch, text):
+def test_an_invalid_cluster_gives_an_error_of_one_line(monkeypatch, text):
     monkeypatch.setenv(cluster.VARIABLE, text)
     with pytest.raises(UserError, match=r"TF_CONFIG=.*not a valid cluster of workers") as caught:
         is_chief()

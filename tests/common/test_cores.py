@@ -7,8 +7,8 @@ import pytest
 
 from apparel_embed.common.cores import usable_cores
 
-# The default of a flag, too, as binaries take it.
-TIED = """
+# Also prints the default of the flag that binaries use.
+BOUND = """
 import os
 os.sched_setaffinity(0, [min(os.sched_getaffinity(0))])
 from absl import flags
@@ -20,7 +20,7 @@ print(usable_cores(), processes.value)
 """
 
 
-def test_where_cores_cannot_be_told_apart_all_are_counted(monkeypatch):
+def test_without_core_affinity_all_cores_are_counted(monkeypatch):
     monkeypatch.delattr(os, "sched_getaffinity", raising=False)
     monkeypatch.setattr(os, "cpu_count", lambda: 7)
     assert usable_cores() == 7
@@ -28,9 +28,12 @@ def test_where_cores_cannot_be_told_apart_all_are_counted(monkeypatch):
     assert usable_cores() == 1
 
 
-@pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="cannot tie a process to a core")
-def test_a_process_that_is_tied_to_one_core_uses_one():
+@pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="cannot pin a process to a core")
+def test_a_process_pinned_to_one_core_uses_one():
     done = subprocess.run(
-        [sys.executable, "-c", TIED], capture_output=True, text=True, cwd=Path(__file__).parents[2]
+        [sys.executable, "-c", BOUND],
+        capture_output=True,
+        text=True,
+        cwd=Path(__file__).parents[2],
     )
     assert (done.returncode, done.stdout.splitlines()[-1:]) == (0, ["1 1"]), done.stderr[-2000:]

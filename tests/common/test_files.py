@@ -22,7 +22,7 @@ from apparel_embed.common.files import (
 from apparel_embed.common.progress import progress_bar
 
 
-def test_file_appears_whole_and_its_directory_is_made(tmp_path):
+def test_a_file_appears_whole_and_its_directory_is_created(tmp_path):
     path = tmp_path / "a" / "b" / "file.txt"
     with atomic_path(path) as temporary:
         temporary.write_text("new")
@@ -33,7 +33,7 @@ def test_file_appears_whole_and_its_directory_is_made(tmp_path):
     assert list(path.parent.iterdir()) == [path]
 
 
-def test_failure_keeps_the_old_content_and_leaves_no_temporary(tmp_path):
+def test_a_failure_keeps_the_old_content_and_leaves_no_temporary_file(tmp_path):
     path = tmp_path / "file.txt"
     path.write_text("old")
     with pytest.raises(RuntimeError, match="half way"), atomic_path(path) as temporary:
@@ -43,7 +43,7 @@ def test_failure_keeps_the_old_content_and_leaves_no_temporary(tmp_path):
     assert list(tmp_path.iterdir()) == [path]
 
 
-def test_failure_does_not_make_a_file_that_was_not_there(tmp_path):
+def test_a_failure_does_not_create_the_file(tmp_path):
     with pytest.raises(KeyboardInterrupt), atomic_path(tmp_path / "file"):
         raise KeyboardInterrupt
     assert list(tmp_path.iterdir()) == []
@@ -58,14 +58,14 @@ def test_permissions_follow_the_umask(tmp_path):
     assert stat.S_IMODE((tmp_path / "file.json").stat().st_mode) == 0o640
 
 
-def test_json_comes_back_and_is_readable(tmp_path):
+def test_json_round_trips_and_is_readable(tmp_path):
     value = {"name": "Kleid, größer", "list": [1, 2.5, None, True], "nested": {"a": {}}}
     write_json(tmp_path / "file.json", value)
     assert read_json(tmp_path / "file.json") == value
     assert "größer" in (tmp_path / "file.json").read_text("utf-8")
 
 
-def test_value_that_is_no_json_keeps_the_old_file(tmp_path):
+def test_a_value_that_is_not_json_keeps_the_old_file(tmp_path):
     path = tmp_path / "file.json"
     write_json(path, 1)
     with pytest.raises(TypeError):
@@ -82,7 +82,7 @@ values = st.recursive(
 
 
 def backwards(value):
-    """Returns an equal value, the keys of all its dictionaries in reverse order."""
+    """Returns an equal value with the keys of all dictionaries in reverse order."""
     if isinstance(value, dict):
         return {key: backwards(value[key]) for key in reversed(list(value))}
     return [backwards(item) for item in value] if isinstance(value, list) else value
@@ -131,7 +131,7 @@ def test_content_reaches_the_disk_before_the_name(tmp_path, monkeypatch):
     assert done == ["fsync"] * 4
 
 
-def test_what_killed_writers_left_goes_and_nothing_else(tmp_path):
+def test_only_the_files_of_killed_writers_are_removed(tmp_path):
     (tmp_path / "deep").mkdir()
     for name in (".file.json.abc", "deep/.model.x.h5", "file.json", "deep/model.h5"):
         (tmp_path / name).write_text("x")
@@ -140,7 +140,7 @@ def test_what_killed_writers_left_goes_and_nothing_else(tmp_path):
     remove_temporaries(tmp_path / "none")
 
 
-def test_a_tree_loses_its_name_first(tmp_path, monkeypatch):
+def test_a_tree_is_renamed_before_it_is_removed(tmp_path, monkeypatch):
     def killed(path, **more):
         if path.exists():
             raise KeyboardInterrupt
@@ -156,37 +156,37 @@ def test_a_tree_loses_its_name_first(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("error", "said"),
+    ("error", "message"),
     [
         (
             OSError(errno.ENOSPC, "No space left on device", "run/model.h5"),
-            "run/model.h5: No space left on device; what was finished is kept: make room, and run",
+            "run/model.h5: No space left on device; finished work is kept: free some space, and",
         ),
         (RuntimeError("write failed: errno = 28, No space left on device"), "out: No space left"),
-        (OSError(errno.EROFS, "Read-only file system"), "out: Read-only .* that can be written"),
+        (OSError(errno.EROFS, "Read-only file system"), "out: Read-only .* writable directory"),
         (PermissionError(errno.EACCES, "Permission denied", "out/x"), "out/x: .*the permissions"),
     ],
 )
-def test_what_the_disk_says_is_told_in_one_line(error, said):
-    with pytest.raises(UserError, match=said), disk_errors_as_user_errors("out"):
+def test_disk_errors_become_one_line(error, message):
+    with pytest.raises(UserError, match=message), disk_errors_as_user_errors("out"):
         raise error
 
 
 @pytest.mark.parametrize(
     "error", [UserError("row 3: No space left on device"), OSError("no tape"), KeyboardInterrupt()]
 )
-def test_what_is_no_fault_of_the_disk_stays_what_it_is(error):
+def test_other_errors_are_unchanged(error):
     with pytest.raises(type(error)) as caught, disk_errors_as_user_errors("out"):
         raise error
     assert caught.value is error
 
 
-def test_user_error_is_a_value_error_with_its_message():
+def test_a_user_error_is_a_value_error_with_its_message():
     assert issubclass(UserError, ValueError)
     assert str(UserError("file x: row 3")) == "file x: row 3"
 
 
-def test_progress_bar_yields_everything_and_is_silent_where_nobody_watches(capsys):
+def test_a_progress_bar_yields_everything_and_is_silent_without_a_terminal(capsys):
     assert list(progress_bar([1, 2, 3], what="count", unit="numbers")) == [1, 2, 3]
     with progress_bar(total=5, initial=2, what="count", unit="numbers") as bar:
         bar.update(3)

@@ -8,7 +8,7 @@ from apparel_embed.common.interruption import Stopped, deferred, stopped_by_sigt
 
 @pytest.fixture(autouse=True)
 def handlers():
-    """Leaves the process as it was, and checks that the code under test does so too."""
+    """Restores the handlers, and checks that the code under test restores them too."""
     before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
     yield
     after = {number: signal.getsignal(number) for number in before}
@@ -33,7 +33,7 @@ def test_sigterm_raises_an_exit_with_status_75():
 @pytest.mark.parametrize(
     ("number", "raised"), [(signal.SIGTERM, Stopped), (signal.SIGINT, KeyboardInterrupt)]
 )
-def test_a_deferred_signal_waits_to_the_end_of_the_block(number, raised):
+def test_a_deferred_signal_waits_for_the_end_of_the_block(number, raised):
     done = []
     with pytest.raises(raised), stopped_by_sigterm():
         with deferred() as signals:
@@ -46,7 +46,7 @@ def test_a_deferred_signal_waits_to_the_end_of_the_block(number, raised):
     assert done == ["step"]
 
 
-def test_a_deferred_signal_is_obeyed_when_the_block_says_so():
+def test_a_block_can_obey_a_deferred_signal_early():
     done = []
     with pytest.raises(Stopped), stopped_by_sigterm(), deferred() as signals:
         signal.raise_signal(signal.SIGTERM)
@@ -63,7 +63,7 @@ def test_without_a_signal_nothing_happens():
     assert not signals.requested
 
 
-def test_ctrl_c_for_the_second_time_does_not_wait():
+def test_a_second_ctrl_c_does_not_wait():
     with pytest.raises(KeyboardInterrupt), deferred() as signals:
         signal.raise_signal(signal.SIGINT)
         assert signals.requested
@@ -71,7 +71,7 @@ def test_ctrl_c_for_the_second_time_does_not_wait():
         pytest.fail("still waiting")
 
 
-def test_of_two_signals_the_first_counts():
+def test_the_first_of_two_signals_is_raised():
     with pytest.raises(Stopped), stopped_by_sigterm(), deferred():
         signal.raise_signal(signal.SIGTERM)
         signal.raise_signal(signal.SIGTERM)
@@ -93,7 +93,7 @@ def test_a_signal_that_was_ignored_stays_ignored():
         signal.signal(signal.SIGINT, before)
 
 
-def test_in_another_thread_signals_are_left_to_the_main_one():
+def test_other_threads_leave_signals_to_the_main_thread():
     seen = []
 
     def work():
@@ -106,9 +106,9 @@ def test_in_another_thread_signals_are_left_to_the_main_one():
     assert seen == [False]
 
 
-def test_a_signal_that_waits_in_another_process_stops_this_one_too():
+def test_a_signal_waiting_in_another_process_stops_this_one_too():
     with pytest.raises(Stopped), stopped_by_sigterm(), deferred() as signals:
         signals.request()
         assert signals.requested
         signals.obey()
-        raise AssertionError("not to be reached")
+        raise AssertionError("not reached")

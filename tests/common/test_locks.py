@@ -25,7 +25,7 @@ with only_writer(Path(sys.argv[1])):
 
 @pytest.fixture
 def holder(tmp_path):
-    """Another process, which holds the lock of `run`."""
+    """Another process, which holds the lock on `run`."""
     process = subprocess.Popen(
         [sys.executable, "-c", HOLDER, tmp_path / "run"], stdout=subprocess.PIPE, text=True
     )
@@ -36,28 +36,28 @@ def holder(tmp_path):
     process.stdout.close()
 
 
-def test_the_second_is_refused_at_once_and_told_host_and_process_of_the_first(tmp_path, holder):
-    said = rf"run: process {holder.pid} on host {socket.gethostname()} \(-c, since 20.*\)"
-    with pytest.raises(UserError, match=said), only_writer(tmp_path / "run"):
+def test_a_second_writer_is_refused_at_once_with_host_and_process_of_the_first(tmp_path, holder):
+    refusal = rf"run: process {holder.pid} on host {socket.gethostname()} \(-c, since 20.*\)"
+    with pytest.raises(UserError, match=refusal), only_writer(tmp_path / "run"):
         pass
-    with pytest.raises(UserError, match=said):
+    with pytest.raises(UserError, match=refusal):
         refuse_if_held(lock_path(tmp_path / "run"), tmp_path / "run")
 
 
-def test_a_killed_holder_leaves_nothing_that_bars_the_next(tmp_path, holder):
+def test_a_killed_holder_does_not_block_the_next(tmp_path, holder):
     holder.send_signal(signal.SIGKILL)
     holder.wait()
     assert lock_path(tmp_path / "run").is_file()
 
     refuse_if_held(lock_path(tmp_path / "run"), tmp_path / "run")
     with only_writer(tmp_path / "run"):
-        told = json.loads(lock_path(tmp_path / "run").read_text())
-        assert (told["host"], told["process"]) == (socket.gethostname(), os.getpid())
+        record = json.loads(lock_path(tmp_path / "run").read_text())
+        assert (record["host"], record["process"]) == (socket.gethostname(), os.getpid())
 
     assert list(tmp_path.iterdir()) == []
 
 
-def test_one_process_may_look_at_its_own_lock_but_not_take_it_twice(tmp_path):
+def test_a_process_may_check_its_own_lock_but_not_take_it_twice(tmp_path):
     with only_writer(tmp_path / "run"):
         refuse_if_held(lock_path(tmp_path / "run"), tmp_path / "run")
         with pytest.raises(UserError, match=f"process {os.getpid()}"):
@@ -65,7 +65,7 @@ def test_one_process_may_look_at_its_own_lock_but_not_take_it_twice(tmp_path):
     refuse_if_held(lock_path(tmp_path / "run"), tmp_path / "run")
 
 
-def test_a_lock_file_that_goes_between_opening_and_locking_is_made_anew(tmp_path, monkeypatch):
+def test_a_lock_file_removed_between_opening_and_locking_is_created_again(tmp_path, monkeypatch):
     path = lock_path(tmp_path / "run")
     lock = fcntl.flock
     removed = []
@@ -85,7 +85,7 @@ def test_a_lock_file_that_goes_between_opening_and_locking_is_made_anew(tmp_path
     assert removed
 
 
-def test_a_holder_that_has_not_told_its_name_yet_refuses_all_the_same(tmp_path):
+def test_a_lock_without_a_holder_record_is_refused_too(tmp_path):
     path = lock_path(tmp_path / "run")
     for content in ("", "[]", "{"):
         path.write_text(content)
@@ -95,9 +95,7 @@ def test_a_holder_that_has_not_told_its_name_yet_refuses_all_the_same(tmp_path):
                 only_writer(tmp_path / "run").__enter__()
 
 
-def test_where_a_file_system_has_no_locks_the_work_goes_on_and_a_warning_says_so(
-    tmp_path, monkeypatch, caplog
-):
+def test_without_locks_on_the_file_system_a_warning_is_logged(tmp_path, monkeypatch, caplog):
     def refuse(handle, how):
         raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
 

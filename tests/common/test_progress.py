@@ -24,7 +24,7 @@ def test_without_a_terminal_lines_with_the_time_left_are_logged(caplog, monkeypa
     first, *rest = caplog.messages
     assert first.startswith("views: 600 of 1200 images in 00:0")
     assert " left" in first and "\r" not in first
-    assert all(one.startswith("views: 600 of 1200") for one in rest)
+    assert all(line.startswith("views: 600 of 1200") for line in rest)
     assert sys.stderr.getvalue() == ""
 
 

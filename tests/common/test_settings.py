@@ -53,12 +53,12 @@ def test_numbers_in_their_range_and_none_are_allowed():
     assert (config.size, config.share, config.limit) == (9, 2, None)
 
 
-def test_a_field_as_that_of_another_dataclass_has_its_default_and_its_range():
+def test_a_field_copied_from_another_dataclass_has_its_default_and_range():
     @dataclasses.dataclass(frozen=True)
     class Other:
         size: int = same_as(Config, "size", "; as elsewhere")
 
-    said = setting_of(dataclasses.fields(Other)[0])
+    copied = setting_of(dataclasses.fields(Other)[0])
     assert Other().size == 3
-    assert (said.what, said.low, said.high) == ("size in pixels; as elsewhere", 1, 9)
+    assert (copied.what, copied.low, copied.high) == ("size in pixels; as elsewhere", 1, 9)
     assert setting_of(dataclasses.fields(Config)[0]) is None

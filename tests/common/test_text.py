@@ -13,13 +13,13 @@ def two_columns(*rows):
 
 
 @pytest.mark.parametrize("name", ["[/usr/lib/x]", "[red]", ":dress:", "[link=x]y[/link]", "裙 [/]"])
-def test_what_others_wrote_is_no_markup_in_sentences_and_cells(name):
+def test_brackets_and_colons_are_not_read_as_markup(name):
     text = plain_text(f"of {name}", two_columns([name, "1"]))
     assert text.startswith(f"of {name}\n")
     assert f"| {name} " in text.splitlines()[-1]
 
 
-def test_parts_lie_one_below_the_other_without_blanks_at_the_ends():
+def test_parts_are_stacked_without_blanks_at_the_ends():
     assert plain_text("\na  ", "", two_columns(["x", "1"]), "b").splitlines() == [
         "a",
         "",
@@ -32,7 +32,7 @@ def test_parts_lie_one_below_the_other_without_blanks_at_the_ends():
     ]
 
 
-def test_without_a_width_nothing_is_folded_and_with_one_everything_is():
+def test_text_is_folded_only_if_a_width_is_given():
     long = "garment " * 40
     assert max(map(len, plain_text(two_columns([long, "1"])).splitlines())) > 300
     folded = plain_text(long, two_columns([long, "1"]), width=50)
@@ -40,12 +40,12 @@ def test_without_a_width_nothing_is_folded_and_with_one_everything_is():
     assert folded.count("garment") == 80
 
 
-def test_counts_go_with_their_nouns():
+def test_counts_agree_with_their_nouns():
     assert counted(1, "query", "queries") == "1 query"
     assert counted(1200, "query", "queries") == "1,200 queries"
     assert counted(0, "image") == "0 images"
 
 
-def test_what_libraries_say_becomes_one_line():
+def test_errors_become_one_line():
     assert one_line(ValueError("  two\n\tlines \n")) == "two lines"
     assert one_line("") == ""

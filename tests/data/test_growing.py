@@ -89,7 +89,7 @@ def test_it_is_found_again_planned_beforehand_and_made_of_nothing_else(grown_fro
     assert {path: path.stat().st_mtime_ns for path in output.iterdir()} == before
 
     other = dataclasses.replace(grown_from, replayed=grown_from.replayed[1:])
-    with pytest.raises(UserError, match="was made from something else: replayed is"):
+    with pytest.raises(UserError, match="made with other inputs or settings: replayed was"):
         grow(other, output)
 
 

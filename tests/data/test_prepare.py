@@ -49,7 +49,7 @@ def test_finished_output_is_skipped_untouched(small, caplog):
     before = {path: path.stat().st_mtime_ns for path in output.iterdir()}
     with caplog.at_level("INFO"):
         dataset = prepare(PrepareConfig(small, output, shard_records=2), processes=1)
-    assert "finished before, skipped" in caplog.text
+    assert "already finished, skipped" in caplog.text
     assert len(dataset) == 18
     assert {path: path.stat().st_mtime_ns for path in output.iterdir()} == before
 
@@ -68,11 +68,11 @@ def test_images_of_the_same_size_that_were_written_since_are_told(tmp_path, capl
 
 def test_finished_output_of_something_else_is_refused(small, tmp_path):
     output = small.parent / "whole"
-    with pytest.raises(UserError, match="jpeg_quality is 92 there, 50 now; give another --out"):
+    with pytest.raises(UserError, match="jpeg_quality was 92, now it is 50; choose another"):
         prepare(PrepareConfig(small, output, jpeg_quality=50, shard_records=2))
     other = small.with_name("other.csv")
     other.write_text(small.read_text().replace("19.png,009", "19.png,010"))
-    with pytest.raises(UserError, match="the manifest is another"):
+    with pytest.raises(UserError, match="the manifest differs"):
         prepare(PrepareConfig(other, output, shard_records=2))
     moved = make_images(tmp_path, 20)
     with pytest.raises(UserError, match="image files have changed"):
@@ -81,14 +81,14 @@ def test_finished_output_of_something_else_is_refused(small, tmp_path):
 
 def test_output_that_is_no_dataset_is_refused_and_left_alone(small, tmp_path):
     (tmp_path / "thesis.txt").write_text("precious")
-    with pytest.raises(UserError, match="exists and is no prepared dataset"):
+    with pytest.raises(UserError, match="exists and is not a prepared dataset"):
         prepare(PrepareConfig(small, tmp_path))
     (tmp_path / "new.partial").mkdir()
     (tmp_path / "new.partial" / "notes.txt").write_text("precious")
     with pytest.raises(UserError, match=r"new\.partial exists and was not made as a prepared"):
         prepare(PrepareConfig(small, tmp_path / "new"))
     assert (tmp_path / "new.partial" / "notes.txt").read_text() == "precious"
-    with pytest.raises(UserError, match="cannot be made"):
+    with pytest.raises(UserError, match="cannot be created"):
         prepare(PrepareConfig(small, tmp_path / "thesis.txt" / "out"))
 
 
@@ -240,7 +240,7 @@ def test_unlabelled_images_of_held_out_groups_are_left_out_and_told_of(tmp_path,
     assert [(r["image"], r["row"]) for r in rejects(tmp_path / "out")] == [("11.png", "13")]
     with caplog.at_level("INFO"):
         assert len(prepare(config, 1)) == 9
-    assert "finished before, skipped" in caplog.text
+    assert "already finished, skipped" in caplog.text
 
 
 def test_verticals_get_other_names_or_are_left_out(tmp_path):
@@ -275,7 +275,7 @@ def test_verticals_get_other_names_or_are_left_out(tmp_path):
     same = dataclasses.replace(config, map_verticals={"umbrellas": "", "purses": "bags"})
     assert prepare(same, 1).fingerprint == dataset.fingerprint
     for other in ({}, {"purses": "bags"}):
-        with pytest.raises(UserError, match=r"map_verticals is \{'purses': .* there, .* now"):
+        with pytest.raises(UserError, match=r"map_verticals was \{'purses': .*, now it is"):
             prepare(dataclasses.replace(config, map_verticals=other), 1)
 
 
@@ -346,6 +346,6 @@ def test_tool_tells_what_it_wrote_and_mistakes_in_one_line(small, tmp_path):
     wrong = run(f"--output={small.parent}")
     assert wrong.returncode == 1
     assert wrong.stderr.strip().splitlines() == [
-        f"prepare_dataset.py: --output={small.parent} exists and is no prepared dataset; "
-        "give another --output"
+        f"prepare_dataset.py: --output={small.parent} exists and is not a prepared dataset; "
+        "choose another --output"
     ]

@@ -60,7 +60,7 @@ def test_failure_between_shards_keeps_the_finished_ones(small, tmp_path, monkeyp
     with pytest.raises(KeyboardInterrupt):
         prepare(config, 1)
     for begun in (lambda other: prepare(other, 1), plan_prepare):
-        with pytest.raises(UserError, match=r"out\.partial was made .*side is 256 there, 9 now"):
+        with pytest.raises(UserError, match=r"out\.partial was made .*side was 256, now it is 9"):
             begun(PrepareConfig(small, tmp_path / "out", max_side=9, shard_records=2))
     before = sorted((tmp_path / "out.partial").rglob("*"))
     plan = plan_prepare(config)
@@ -169,7 +169,7 @@ def test_second_writer_of_the_same_output_is_refused_and_told_who_the_first_is(s
 def test_whole_directory_that_was_not_renamed_yet_is_finished(small, tmp_path):
     prepare(PrepareConfig(small, tmp_path / "out", shard_records=2), 1)
     os.replace(tmp_path / "out", tmp_path / "out.partial")
-    with pytest.raises(UserError, match=r"out\.partial was made from something else"):
+    with pytest.raises(UserError, match=r"out\.partial was made with other"):
         prepare(PrepareConfig(small, tmp_path / "out", shard_records=3), 1)
     prepare(PrepareConfig(small, tmp_path / "out", shard_records=2), 1)
     assert contents(tmp_path / "out") == contents(small.parent / "whole")

@@ -141,7 +141,8 @@ def test_other_schema_version_and_broken_json(copy):
     info = json.loads(path.read_text())
     path.write_text(json.dumps({**info, "schema_version": 99}))
     with pytest.raises(
-        UserError, match=r"a prepared dataset of format 99, .*this one reads and writes format 3"
+        UserError,
+        match=r"a prepared dataset of format 99, .*reads and writes format 3",
     ):
         PreparedDataset.open(copy)
     del info["shards"]

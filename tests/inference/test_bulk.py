@@ -245,7 +245,7 @@ def test_a_call_interrupted_at_any_batch_resumes_to_the_same_bytes(
     assert contents(tmp_path / "out") == contents(embedded[0])
     assert not partial.exists()
     assert plan_embedding(config) == ("finished", IMAGES, 0)
-    with pytest.raises(UserError, match=r"out was made .* batch_size is 8 there, 9 now; give"):
+    with pytest.raises(UserError, match=r"out was made .* batch_size was 8, now it is 9; choose"):
         plan_embedding(dataclasses.replace(config, batch_size=9))
 
 
@@ -272,13 +272,13 @@ def test_writing_a_missing_summary_needs_no_model(
 @pytest.mark.parametrize(
     ("changed", "message"),
     [
-        ({"batch_size": 16}, "batch_size is 8 there, 16 now"),
-        ({"shard_images": 10}, "shard_images is 20 there, 10 now"),
+        ({"batch_size": 16}, "batch_size was 8, now it is 16"),
+        ({"shard_images": 10}, "shard_images was 20, now it is 10"),
         (
             {"model_fingerprint": "other"},
-            "something else: the model is another; give",
+            "settings: the model differs; choose",
         ),
-        ({"kind": "images"}, "kind is prepared there, images now; the images are others"),
+        ({"kind": "images"}, "kind was prepared, now it is images; the images differ"),
         ({"batch_size": 0}, "--batch_size=0: expected 1 or more"),
     ],
 )
@@ -303,7 +303,7 @@ def test_an_output_that_is_not_a_bulk_embedding_is_refused(tiny_prepared, embed,
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "thesis.txt").write_text("precious")
     config = configure(tmp_path / "out", "prepared", tiny_prepared.directory)
-    with pytest.raises(UserError, match="out exists and is no bulk embedding"):
+    with pytest.raises(UserError, match="out exists and is not a bulk embedding"):
         bulk_embed(config, here(embed))
 
 

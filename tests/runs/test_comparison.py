@@ -241,8 +241,8 @@ def test_runs_that_cannot_be_compared_are_refused(new_runs):
         ([s0, val], r"different splits \(.*s0 on test, .*val on val\)"),
         ([s0, other], "have none of combined, specialists, unified, mine in common"),
         ([s0, s0.with_name("none")], "none is not a directory"),
-        ([s0, partial.parent], "begun/evaluation: it is not finished"),
-        ([s0, s0 / "prepared"], "evaluation: no stage is there"),
+        ([s0, partial.parent], "begun/evaluation: not finished"),
+        ([s0, s0 / "prepared"], "evaluation: stage does not exist"),
     ):
         with pytest.raises(UserError, match=message):
             compare_runs(run_dirs)

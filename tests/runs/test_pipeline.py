@@ -243,7 +243,7 @@ def test_a_second_call_skips_every_stage_and_changes_nothing(walked):
     assert done.returncode == 0, done.stderr[-3000:]
     # The prepared dataset, two combined models, grouping, two specialists, targets, student,
     # evaluation, export, report and summaries.
-    assert done.stderr.count("finished before, skipped") == 12
+    assert done.stderr.count("already finished, skipped") == 12
     after = {path: path.stat().st_mtime_ns for path in run_dir.rglob("*") if path.is_file()}
     assert after == before
 

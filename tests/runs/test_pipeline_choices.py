@@ -45,7 +45,7 @@ def test_verticals_of_a_given_group_share_a_specialist_that_teaches_the_student(
 
     again = run_tool("evaluate.py", f"--run_dir={tmp_path}", "--nomeasure_speed")
     assert again.returncode == 0, again.stderr[-2000:]
-    assert "evaluation: finished before, skipped" in again.stderr
+    assert "evaluation: already finished, skipped" in again.stderr
 
     for arguments, images in (
         ([], "120 images, 30 of them unlabelled"),

@@ -11,7 +11,7 @@ from apparel_embed.common.locks import lock_path, only_writer
 from apparel_embed.store.runs import only_run
 
 
-def test_a_stage_that_another_process_makes_is_refused(tmp_path):
+def test_a_stage_that_another_process_is_making_is_refused(tmp_path):
     with (
         only_writer(tmp_path / "one"),
         pytest.raises(UserError, match=f"one: process {os.getpid()}"),
@@ -20,7 +20,7 @@ def test_a_stage_that_another_process_makes_is_refused(tmp_path):
     assert make(tmp_path / "one").result == {"answer": 42}
 
 
-def test_one_stage_finished_by_another_process_in_between_is_not_made_again(tmp_path, monkeypatch):
+def test_a_stage_finished_by_another_process_in_between_is_not_made_again(tmp_path, monkeypatch):
     @contextlib.contextmanager
     def late(directory):
         with only_writer(directory):
@@ -32,7 +32,7 @@ def test_one_stage_finished_by_another_process_in_between_is_not_made_again(tmp_
     assert make(tmp_path / "one", lambda directory: {"answer": 43}).result == {"answer": 42}
 
 
-def test_who_has_the_run_makes_its_stages_and_a_second_is_refused(tmp_path):
+def test_the_holder_of_a_run_makes_its_stages_and_a_second_is_refused(tmp_path):
     with only_run(tmp_path):
         make(tmp_path / "one")
         with pytest.raises(UserError, match=f"{tmp_path}: process {os.getpid()} on host"):
@@ -40,7 +40,7 @@ def test_who_has_the_run_makes_its_stages_and_a_second_is_refused(tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["one"]
 
 
-def test_a_run_that_comes_to_nothing_leaves_no_directory(tmp_path):
+def test_a_run_that_fails_at_once_leaves_no_directory(tmp_path):
     with pytest.raises(UserError, match="wrong flag"), only_run(tmp_path / "run"):
         raise UserError("wrong flag")
     assert list(tmp_path.iterdir()) == []
@@ -58,19 +58,19 @@ def test_single_stages_and_whole_runs_exclude_each_other(tmp_path, monkeypatch):
         monkeypatch.undo()
         with pytest.raises(UserError, match=f"{tmp_path}/one: process 7 on host"):
             only_run(tmp_path).__enter__()
-        # Stages side by side are nothing to each other.
+        # Different stages do not exclude each other.
         make(tmp_path / "two")
 
 
 @pytest.mark.parametrize(
     "error", [OSError(28, os.strerror(28)), RuntimeError(f"h5py: errno = 28, {os.strerror(28)}")]
 )
-def test_a_full_disk_is_told_and_what_is_there_stays(tmp_path, error):
+def test_a_full_disk_is_an_error_and_finished_work_stays(tmp_path, error):
     def work(directory):
         (directory / "half.txt").write_text("half")
         raise error
 
-    with pytest.raises(UserError, match=r"one: No space left on device; .*make room"):
+    with pytest.raises(UserError, match=r"one: No space left on device; .*free some space"):
         make(tmp_path / "one", work)
 
     assert (tmp_path / "one.partial" / "half.txt").read_text() == "half"
@@ -86,6 +86,6 @@ def test_a_read_only_run_can_be_read_and_is_not_written_to(tmp_path):
 
         assert make(disk / "one").skipped
         for call in (lambda: make(disk / "two"), only_run(disk).__enter__):
-            with pytest.raises(UserError, match=r"Read-only file system; .*name a place that can"):
+            with pytest.raises(UserError, match=r"Read-only file system; .*choose a writable"):
                 call()
         assert [path.name for path in disk.iterdir()] == ["one"]

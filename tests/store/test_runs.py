@@ -53,7 +53,7 @@ def test_a_finished_stage_is_skipped(tmp_path):
     assert second.result == first.result
 
 
-def test_an_interrupted_stage_goes_on_with_what_it_left(tmp_path):
+def test_an_interrupted_stage_resumes_from_what_it_left(tmp_path):
     def interrupted(directory):
         (directory / "half.txt").write_text("half")
         raise KeyboardInterrupt
@@ -71,14 +71,14 @@ def test_an_interrupted_stage_goes_on_with_what_it_left(tmp_path):
 
 @pytest.mark.parametrize("finished", [True, False])
 @pytest.mark.parametrize(
-    ("change", "said"),
+    ("change", "message"),
     [
         ({"flags": {"steps": 2}}, "steps=1, now it is 2"),
         ({"inputs": {"data": "xyz"}}, "was made from another data"),
         ({"flags": {"steps": 1, "new": 3}}, "new=None, now it is 3"),
     ],
 )
-def test_a_stage_made_of_something_else_is_refused_and_kept(tmp_path, finished, change, said):
+def test_a_stage_made_of_something_else_is_refused_and_kept(tmp_path, finished, change, message):
     def work(directory):
         (directory / "result.txt").write_text("precious")
         if not finished:
@@ -88,7 +88,7 @@ def test_a_stage_made_of_something_else_is_refused_and_kept(tmp_path, finished, 
     with contextlib.suppress(KeyboardInterrupt):
         make(tmp_path / "one", work)
 
-    with pytest.raises(UserError, match=said):
+    with pytest.raises(UserError, match=message):
         make(tmp_path / "one", write_and_count([]), **change)
 
     name = "one" if finished else "one.partial"
@@ -113,7 +113,7 @@ def test_a_stage_is_overwritten_when_its_inputs_change_and_only_then(tmp_path):
     assert open_stage(tmp_path / "one").fingerprint == new.fingerprint != kept.fingerprint
 
 
-def test_a_stage_that_is_overwritten_keeps_the_old_one_until_the_new_one_is_whole(tmp_path):
+def test_an_overwritten_stage_is_kept_until_the_new_one_is_complete(tmp_path):
     def interrupted(directory):
         (directory / "half.txt").write_text("half")
         raise KeyboardInterrupt
@@ -123,14 +123,14 @@ def test_a_stage_that_is_overwritten_keeps_the_old_one_until_the_new_one_is_whol
         make(tmp_path / "one", interrupted, inputs={"data": "xyz"}, overwrite=True)
     assert (tmp_path / "one" / "result.txt").read_text() == "whole"
 
-    # Of yet other inputs: nothing of the interrupted one may stay.
+    # Other inputs again: nothing of the interrupted stage may stay.
     make(tmp_path / "one", write_and_count([]), inputs={"data": "other"}, overwrite=True)
 
     assert not (tmp_path / "one" / "half.txt").exists()
     assert not (tmp_path / "one.partial").exists()
 
 
-def test_work_done_by_another_name_is_copied_and_not_done_again(tmp_path):
+def test_work_done_under_another_name_is_copied_and_not_repeated(tmp_path):
     counter = []
     make(tmp_path / "one", write_and_count(counter))
     others = [tmp_path / "none", tmp_path / "one"]
@@ -168,7 +168,7 @@ def test_a_copy_that_fails_leaves_nothing_behind_and_says_why(tmp_path, monkeypa
     assert [path.name for path in tmp_path.iterdir()] == ["one"]
 
 
-def test_a_stage_that_has_begun_goes_on_though_the_same_work_is_finished_elsewhere(tmp_path):
+def test_a_begun_stage_resumes_even_if_the_same_work_is_finished_elsewhere(tmp_path):
     counter = []
     make(tmp_path / "one", write_and_count(counter))
     (tmp_path / "two.partial").mkdir()
@@ -193,7 +193,7 @@ def test_only_the_flags_named_let_a_stage_be_overwritten(tmp_path):
     assert sorted(path.name for path in tmp_path.iterdir()) == ["one"]
 
 
-def test_of_nested_flags_only_what_differs_is_told(tmp_path):
+def test_the_error_names_only_the_nested_flags_that_differ(tmp_path):
     flags = {"optimization": {"steps": 150, "seed": 0}, "loss": {"margin": 0.3}}
     make(tmp_path / "one", write_and_count([]), flags=flags)
     other = {**flags, "optimization": {"steps": 300, "seed": 0}}
@@ -207,24 +207,24 @@ def test_of_nested_flags_only_what_differs_is_told(tmp_path):
 
 @pytest.mark.parametrize("name", ["one", "one.partial"])
 @pytest.mark.parametrize(
-    ("version", "told"),
-    [(2, "of format 2"), (4, "of format 4"), (None, "without a format's number")],
+    ("version", "written"),
+    [(2, "of format 2"), (4, "of format 4"), (None, "without a format version")],
 )
-def test_a_stage_of_another_format_is_refused_in_one_line(tmp_path, name, version, told):
+def test_a_stage_of_another_format_is_refused_in_one_line(tmp_path, name, version, written):
     (tmp_path / name).mkdir()
     record = {"schema_version": version, "flags": {"old": 1}, "inputs": {}}
     (tmp_path / name / "stage.json").write_text(json.dumps(record))
     with pytest.raises(UserError) as refused:
         make(tmp_path / "one", overwrite=True)
     assert str(refused.value) == (
-        f"{tmp_path / name}: a stage {told}, written by another release; this one reads and "
-        "writes format 3; remove that directory or name another --run_dir"
+        f"{tmp_path / name}: a stage {written}, written by another release; this release reads and "
+        "writes format 3; remove that directory or choose another --run_dir"
     )
 
 
 @pytest.fixture
 def chain(tmp_path):
-    """A run of stages: first, then second from it, then third from that; other is from none."""
+    """A run whose stages depend on each other: first <- second <- third; other stands alone."""
     fingerprints = {}
     for name, source in (
         ("first", None),
@@ -238,7 +238,7 @@ def chain(tmp_path):
     return tmp_path
 
 
-def test_stages_are_set_aside_with_all_that_was_made_from_them(chain):
+def test_stages_are_set_aside_with_everything_made_from_them(chain):
     found = stages_from(chain, ["second"])
     assert [path.name for path in found] == ["second", "third"]
     aside = set_aside(chain, found)
@@ -249,13 +249,13 @@ def test_stages_are_set_aside_with_all_that_was_made_from_them(chain):
     assert set_aside(chain, stages_from(chain, ["other", "first"])).name == "2"
 
 
-def test_a_stage_that_is_not_there_cannot_be_set_aside(chain):
+def test_a_missing_stage_cannot_be_set_aside(chain):
     with pytest.raises(UserError, match=r"--redo_from=fourth: .* no such stage; it has first, oth"):
         stages_from(chain, ["first", "fourth"])
 
 
 @pytest.mark.parametrize("overwrite", [False, True])
-def test_a_directory_that_is_no_stage_is_refused(tmp_path, overwrite):
+def test_a_directory_that_is_not_a_stage_is_refused(tmp_path, overwrite):
     (tmp_path / "one").mkdir()
     (tmp_path / "one" / "thesis.txt").write_text("precious")
 
@@ -265,18 +265,18 @@ def test_a_directory_that_is_no_stage_is_refused(tmp_path, overwrite):
     assert (tmp_path / "one" / "thesis.txt").read_text() == "precious"
 
 
-def test_a_missing_stage_is_told(tmp_path):
-    with pytest.raises(UserError, match="no stage is there"):
+def test_a_missing_stage_is_an_error(tmp_path):
+    with pytest.raises(UserError, match="stage does not exist"):
         open_stage(tmp_path / "none")
 
 
 class Killed(BaseException):
-    """SIGKILL, for a process whose blocks are left nevertheless."""
+    """Simulates SIGKILL; unlike there, Python leaves its blocks."""
 
 
 @contextlib.contextmanager
 def killed_at(monkeypatch, call):
-    """Ends the block at the given change of the disk; from then on nothing changes any more."""
+    """Ends the block at the given change to the disk; after it, nothing can change."""
     calls = 0
 
     def mortal(function):
@@ -310,8 +310,8 @@ def work_with_scratch(directory):
 
 
 @pytest.mark.parametrize("case", ["new", "overwritten", "overwritten half", "reused"])
-def test_killed_anywhere_a_stage_is_whole_after_the_next_call(tmp_path, monkeypatch, case):
-    # Both take longer than all the rest, and change nothing here.
+def test_a_stage_killed_anywhere_is_complete_after_the_next_call(tmp_path, monkeypatch, case):
+    # Both are slow, and neither matters here.
     monkeypatch.setattr("apparel_embed.store.record._versions", dict)
     monkeypatch.setattr(os, "fsync", lambda handle: None)
     survived = False
@@ -334,7 +334,7 @@ def test_killed_anywhere_a_stage_is_whole_after_the_next_call(tmp_path, monkeypa
             survived = True
         except Killed:
             if case.startswith("overwritten"):
-                # The old one, or what takes its place, is there at any time.
+                # The old stage, or its replacement, exists at any time.
                 whole = [run / name / "stage.json" for name in ("one", "one.partial")]
                 records = [json.loads(path.read_text()) for path in whole if path.is_file()]
                 assert any("result" in record for record in records)
@@ -343,11 +343,11 @@ def test_killed_anywhere_a_stage_is_whole_after_the_next_call(tmp_path, monkeypa
         assert stage.result == {"answer": 42}
         assert stage.inputs == {"data": "abc"}
         assert sorted(path.name for path in (run / "one").iterdir()) == ["result.txt", "stage.json"]
-        # What a process killed at its very end leaves is hidden, and nobody minds it.
+        # A process killed at its very end leaves hidden files only.
         left = {"one", ".one.lock", ".one.old"} | ({"other"} if case == "reused" else set())
         assert {path.name for path in run.iterdir()} <= left
         call += 1
-    # As many as there are changes; fewer, and the changes are made by other calls than those above.
+    # The number of changes; if it is lower, other functions than those above make them.
     assert call > (5 if case == "reused" else 12)
 
 
@@ -365,8 +365,8 @@ def test_a_stage_file_that_cannot_be_read_is_named_and_nothing_is_touched(
     (tmp_path / name / "stage.json").write_text(content)
     (tmp_path / name / "model.h5").write_text("precious")
 
-    said = rf"{name}/stage.json: cannot be read.*; remove that directory or name another --run_dir"
-    with pytest.raises(UserError, match=said):
+    wrong = rf"{name}/stage.json: cannot be read.*; remove that directory or choose another --run"
+    with pytest.raises(UserError, match=wrong):
         make(tmp_path / "one", overwrite=overwrite)
 
     assert (tmp_path / name / "model.h5").read_text() == "precious"
@@ -375,7 +375,7 @@ def test_a_stage_file_that_cannot_be_read_is_named_and_nothing_is_touched(
             open_stage(tmp_path / "one")
 
 
-def test_a_finished_stage_can_be_found_where_nothing_can_be_written(tmp_path, monkeypatch):
+def test_a_finished_stage_can_be_found_on_a_read_only_disk(tmp_path, monkeypatch):
     make(tmp_path / "one")
 
     with killed_at(monkeypatch, 0):

@@ -16,7 +16,7 @@ def directory(tmp_path):
 
 
 def writer(directory, tmp_path, stop_at=None):
-    """Returns the work of making two shards, and a list of those that it wrote."""
+    """Returns a function that writes two shards, and the list of shards that it has written."""
     written = []
 
     def work():
@@ -31,7 +31,7 @@ def writer(directory, tmp_path, stop_at=None):
     return work, written
 
 
-def test_an_interrupted_one_goes_on_and_leaves_nothing_but_the_result(directory, tmp_path):
+def test_an_interrupted_call_resumes_and_leaves_only_the_result(directory, tmp_path):
     work, written = writer(directory, tmp_path, stop_at=1)
     with pytest.raises(KeyboardInterrupt):
         directory.make(PLAN, work)
@@ -49,7 +49,7 @@ def test_an_interrupted_one_goes_on_and_leaves_nothing_but_the_result(directory,
     assert directory.make(PLAN, lambda: 1 / 0) == directory.find_finished(PLAN) == summary
 
 
-def test_a_shard_whose_file_or_note_is_gone_is_made_again(directory, tmp_path):
+def test_a_shard_whose_file_or_note_is_missing_is_made_again(directory, tmp_path):
     work, _ = writer(directory, tmp_path)
 
     def fail():
@@ -67,15 +67,15 @@ def test_a_shard_whose_file_or_note_is_gone_is_made_again(directory, tmp_path):
 
 @pytest.mark.parametrize("finished", [True, False])
 @pytest.mark.parametrize(
-    ("changed", "said"),
+    ("changed", "message"),
     [
-        ({"settings": {"side": 8}}, "side is 9 there, 8 now; give another --output"),
-        ({"settings": {}}, "side is 9 there, None now"),
-        ({"model": "b" * 64}, "out(.partial)? was made from something else: the model is another;"),
-        ({"schema_version": 2}, r"a \w+ of format 1, .* reads and writes format 2; remove it"),
+        ({"settings": {"side": 8}}, "side was 9, now it is 8; choose another --output"),
+        ({"settings": {}}, "side was 9, now it is None"),
+        ({"model": "b" * 64}, "out(.partial)? was made with other .*: the model differs;"),
+        ({"schema_version": 2}, r"a \w+ of format 1, .* writes format 2; remove it"),
     ],
 )
-def test_another_plan_is_refused_and_told(directory, tmp_path, changed, said, finished):
+def test_another_plan_is_refused(directory, tmp_path, changed, message, finished):
     def work():
         if not finished:
             raise KeyboardInterrupt
@@ -85,11 +85,11 @@ def test_another_plan_is_refused_and_told(directory, tmp_path, changed, said, fi
         directory.make(PLAN, work)
     look = directory.find_finished if finished else directory.is_begun
     for call in (look, lambda plan: directory.make(plan, dict)):
-        with pytest.raises(UserError, match=said):
+        with pytest.raises(UserError, match=message):
             call({**PLAN, **changed})
 
 
-def test_what_is_something_else_is_refused_and_left_alone(directory, tmp_path):
+def test_other_contents_are_refused_and_left_alone(directory, tmp_path):
     (tmp_path / "out.partial").mkdir()
     (tmp_path / "out.partial" / "thesis.txt").write_text("precious")
     with pytest.raises(UserError, match=r"out\.partial exists and was not made as a thing"):
@@ -97,7 +97,7 @@ def test_what_is_something_else_is_refused_and_left_alone(directory, tmp_path):
     (tmp_path / "out").mkdir()
     directory.find_finished(PLAN)
     (tmp_path / "out" / "thesis.txt").write_text("precious")
-    with pytest.raises(UserError, match="out exists and is no thing; give another --output"):
+    with pytest.raises(UserError, match="out exists and is not a thing; choose another --output"):
         directory.make(PLAN, dict)
     (tmp_path / "out.partial" / "thesis.txt").unlink()
     (tmp_path / "out.partial" / "plan.json").write_text("[1]")

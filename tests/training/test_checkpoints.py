@@ -310,7 +310,7 @@ def check_that_the_last_checkpoint_is_kept(directory):
 
 def test_a_file_size_limit_is_an_error_and_the_last_checkpoint_is_kept(tmp_path):
     training = Training(tmp_path)
-    message = r"step-00000020\.npz: File too large; what was finished is kept: raise the limit"
+    message = r"step-00000020\.npz: File too large; finished work is kept: raise the limit"
     with pytest.raises(UserError, match=message), training.checkpoints as checkpoints:
         training.save(10)
         checkpoints.wait()
@@ -325,7 +325,7 @@ def test_a_full_disk_is_an_error_and_the_last_checkpoint_is_kept(tmp_path):
     disk = tmp_path / "disk"
     with own_disk(disk, "size=64k"):
         training = Training(disk)
-        message = r"step-00000020\.npz: No space left on device; .* kept: make room"
+        message = r"step-00000020\.npz: No space left on device; .* kept: free some space"
         with pytest.raises(UserError, match=message), training.checkpoints as checkpoints:
             training.save(10)
             checkpoints.wait()
@@ -342,6 +342,6 @@ def test_a_read_only_directory_is_an_error(tmp_path):
     disk = tmp_path / "disk"
     with own_disk(disk, "ro"):
         training = Training(disk / "checkpoints")
-        message = r"Read-only file system; .*name a place that can be written"
+        message = r"Read-only file system; .*choose a writable directory"
         with pytest.raises(UserError, match=message), training.checkpoints:
             training.save(10)

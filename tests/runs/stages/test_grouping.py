@@ -97,7 +97,7 @@ def test_a_search_without_its_stage_reuses_finished_trials(searched, tiny_prepar
     again = grouping_stage(Run(run_dir, tiny_prepared), ANYTHING, TRAINING)
 
     assert (again.directory / GROUPS_FILE).read_text() == record
-    assert caplog.text.count("finished before, skipped") == 3
+    assert caplog.text.count("already finished, skipped") == 3
 
 
 def test_a_search_with_another_budget_or_rule_decides_again_on_the_same_trials(

@@ -161,7 +161,7 @@ def test_the_student_that_a_run_is_aligned_to_is_found_if_it_exists(
     with pytest.raises(UserError, match="--growth_compare_to requires --gallery_model"):
         find_growth(run, None, tmp_path / "old")
     assert find_growth(run, earlier.directory, tmp_path / "old") == Growth(earlier, earlier)
-    with pytest.raises(UserError, match="nowhere: no stage is there"):
+    with pytest.raises(UserError, match="nowhere: stage does not exist"):
         find_growth(run, tmp_path / "nowhere", None)
 
     result = {"old_student": str(earlier.directory)}

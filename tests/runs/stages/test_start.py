@@ -259,10 +259,10 @@ def test_the_pipeline_reports_problems_with_an_earlier_run_first(previous, tmp_p
             pipeline_config(previous, previous),
             f"{previous}: expected an earlier run, got --run_dir",
         ),
-        (pipeline_config(clean, empty), f"{empty}: not a finished run: {empty}/combined: no stage"),
+        (pipeline_config(clean, empty), f"{empty}: not a finished run: {empty}/combined: stage"),
         (
             pipeline_config(clean, unfinished),
-            f"{unfinished}: not a finished run: {unfinished}/student: it is not finished",
+            f"{unfinished}: not a finished run: {unfinished}/student: not finished",
         ),
         (
             pipeline_config(clean, previous, embedding_dim=4),
@@ -300,8 +300,8 @@ def test_the_pipeline_reports_problems_with_a_run_that_it_is_aligned_to(previous
 
     for wrong, message in (
         (config(nowhere), f"{nowhere}: no such directory; expected a finished run"),
-        (config(empty), f"{empty}: not a finished run: {empty}/student: no stage is there"),
-        (config(unfinished), f"{unfinished}: not a finished run: {unfinished}/student: it is not"),
+        (config(empty), f"{empty}: not a finished run: {empty}/student: stage does not exist"),
+        (config(unfinished), f"{unfinished}: not a finished run: {unfinished}/student: not fini"),
         (config(previous, run_dir=previous), f"{previous}: expected an earlier run, got --run_dir"),
         (
             config(previous, dim=4),
@@ -310,7 +310,7 @@ def test_the_pipeline_reports_problems_with_a_run_that_it_is_aligned_to(previous
     ):
         with pytest.raises(UserError, match=f"^--{flag}={message}"):
             run_pipeline(wrong)
-    with pytest.raises(UserError, match=f"{empty}/student: no stage is there"):
+    with pytest.raises(UserError, match=f"{empty}/student: stage does not exist"):
         run_pipeline(config(previous, growth_compare_to=empty))
     assert not clean.exists()
 
