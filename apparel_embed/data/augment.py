@@ -1,9 +1,9 @@
 """Augmentation as a pure function of images and random numbers.
 
-The numbers are drawn apart from the images, a row for each, so that a batch can be drawn on the
-host, split among replicas and augmented where it is trained on. keras-cv's layers would draw from
-stateful generators, by which a resumed training would see other images than one never
-interrupted; here they get that as an argument instead.
+Random numbers are drawn separately from the images, one row per image. So a batch can be drawn on
+the host, split among replicas and augmented on the device. keras-cv's layers would draw from
+stateful generators: a resumed training would see other images than an uninterrupted one. Here they
+get the random numbers as an argument.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ import tensorflow as tf
 
 from apparel_embed.data.config import AugmentConfig
 
-# Random numbers of an image for each augmentation. All are drawn, also for what is switched off:
-# one augmentation more does not change the others.
+# Random numbers per image and augmentation. All are drawn, even for augmentations that are off, so
+# switching one on does not change the others.
 _DRAWS = {
     **{"flip": 1, "rotation": 1, "zoom": 1, "translation": 2},
     **{"brightness": 1, "contrast": 1, "saturation": 1, "hue": 1, "erase": 4},
@@ -43,20 +43,20 @@ class Augmenter:
         self._changes = _changes(config)
 
     def __call__(self, images: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
-        """Augments a batch as `apply` does; the same seed, int [2], gives the same result."""
+        """Draws random numbers and calls `apply`; the same seed, int [2], gives the same result."""
         return self.apply(images, self.draw(seed, tf.shape(images)[0]))
 
     @staticmethod
     def draw(seed: tf.Tensor, count: int | tf.Tensor) -> tf.Tensor:
-        """Returns the random numbers that so many images are augmented by: a row for each."""
+        """Returns the random numbers for `count` images: float32 [count, draws], 0..1."""
         return tf.random.stateless_uniform([count, sum(_DRAWS.values())], seed)
 
     def apply(self, images: tf.Tensor, draws: tf.Tensor) -> tf.Tensor:
-        """Augments images, each by its own random numbers, whatever others are beside it.
+        """Augments each image with its own random numbers, independently of the rest of the batch.
 
         Args:
           images: uint8 or float32 [batch, height, width, 3], values 0..255.
-          draws: float32 [batch, ...], made by `draw`.
+          draws: float32 [batch, draws], from `draw`.
 
         Returns:
           float32 of the same shape, values 0..255.
@@ -67,21 +67,21 @@ class Augmenter:
         return tf.clip_by_value(images, 0.0, 255.0)
 
     def move_boxes(self, boxes: tf.Tensor, draws: tf.Tensor) -> tf.Tensor:
-        """Returns where boxes in images are when `apply` has augmented the images.
+        """Returns the positions of boxes after `apply` has augmented their images.
 
         Args:
-          boxes: float32 [batch, n, 4]: x_min, y_min, x_max, y_max as parts of width and height.
-          draws: float32 [batch, ...], as `apply` was given.
+          boxes: float32 [batch, n, 4]: x_min, y_min, x_max, y_max as fractions of width and height.
+          draws: float32 [batch, draws], as given to `apply`.
 
         Returns:
-          float32 of the same shape; boxes may reach beyond the image, 0 to 1.
+          float32 of the same shape; boxes may extend beyond the image, which is 0 to 1.
 
         Raises:
-          ValueError: if images are turned, which makes boxes of no use.
+          ValueError: if images are rotated, as rotated boxes are not supported.
         """
         if self._config.rotation:
             raise ValueError(
-                f"rotation {self._config.rotation:g}: expected 0, as boxes cannot turn"
+                f"rotation {self._config.rotation:g}: expected 0, as boxes cannot be rotated"
             )
         mirrored, zooms, shifts = self._movement(draws)
         x_min, y_min, x_max, y_max = tf.unstack(boxes, axis=-1)
@@ -100,7 +100,7 @@ class Augmenter:
         return resample(images, *self._movement(draws))
 
     def _movement(self, draws: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
-        """Returns how images are mirrored, zoomed and shifted, as `resample` takes it."""
+        """Returns the arguments `mirrored`, `zooms` and `shifts` of `resample`."""
         config = self._config
         return (
             (_own(draws, "flip")[:, 0] < 0.5) & config.flip,
@@ -118,13 +118,13 @@ def _both_ways(draws: tf.Tensor, strength: float) -> tf.Tensor:
 
 
 def _changes(config: AugmentConfig) -> dict[str, _Change]:
-    """Returns what is switched on beside mirroring, zooming and shifting, in its order.
+    """Returns the augmentations that are on, in order, except flip, zoom and translation.
 
-    keras-cv's layers do the work. What a layer is made with only says how strong it might be if it
-    drew itself; its seed keeps it from asking for TensorFlow's global generator.
+    keras-cv's layers do the work. The strengths they are made with only matter if a layer draws
+    itself; their seed keeps them from requesting TensorFlow's global generator.
     """
     most = config.rotation / 180 * np.pi
-    told: dict[str, Callable[[tf.Tensor, tf.Tensor], Any]] = {
+    transformations: dict[str, Callable[[tf.Tensor, tf.Tensor], Any]] = {
         "rotation": lambda draws, _: {"angles": _both_ways(draws[:, 0], most)},
         "brightness": lambda draws, _: _both_ways(draws, 255 * config.brightness)[:, None, None],
         "contrast": lambda draws, _: 1.0 + _both_ways(draws, config.contrast)[:, None, None],
@@ -132,22 +132,22 @@ def _changes(config: AugmentConfig) -> dict[str, _Change]:
         "saturation": lambda draws, _: (
             0.5 + _both_ways(draws[:, 0], 0.5 * min(config.saturation, 0.99))
         ),
-        # keras-cv turns by parts of the whole circle.
+        # keras-cv's hue shift is a fraction of the full circle.
         "hue": lambda draws, _: _both_ways(draws[:, 0], 0.5 * config.hue),
         "erase": lambda draws, shape: _rectangles(shape, draws, config.erase),
     }
-    wanted = [name for name in told if getattr(config, name)]
-    return {name: _change(name, told[name]) for name in wanted}
+    enabled = [name for name in transformations if getattr(config, name)]
+    return {name: _change(name, transformations[name]) for name in enabled}
 
 
-def _change(name: str, tell: Callable[[tf.Tensor, tf.Tensor], Any]) -> _Change:
-    """Returns what changes images by a layer, driven by their random numbers."""
-    # Here, as it brings along what takes seconds at every start.
+def _change(name: str, transform: Callable[[tf.Tensor, tf.Tensor], Any]) -> _Change:
+    """Returns a function that augments images with a layer and given random numbers."""
+    # Imported here because it takes seconds.
     from keras_cv import layers
 
-    # float32 whatever the policy of the model.
+    # float32 whatever the model's policy.
     layer = {
-        # "nearest" continues both the white of a shop image and the background of a street one.
+        # "nearest" extends both the white of a shop image and the background of a street image.
         "rotation": functools.partial(layers.RandomRotation, 1.0, fill_mode="nearest"),
         "brightness": functools.partial(layers.RandomBrightness, 1.0),
         "contrast": functools.partial(layers.RandomContrast, (0, 255), 1.0),
@@ -156,12 +156,12 @@ def _change(name: str, tell: Callable[[tf.Tensor, tf.Tensor], Any]) -> _Change:
         "erase": functools.partial(layers.RandomCutout, 1.0, 1.0, "constant", 127.5),
     }[name](seed=1, dtype="float32")
     return lambda images, draws: layer.augment_images(
-        images, transformations=tell(draws, tf.shape(images))
+        images, transformations=transform(draws, tf.shape(images))
     )
 
 
 def _rectangles(shape: tf.Tensor, draws: tf.Tensor, most: float) -> dict[str, tf.Tensor]:
-    """Returns rectangles as keras-cv takes them, from numbers [batch, 4] in 0..1."""
+    """Returns rectangles in keras-cv's format from random numbers [batch, 4] in 0..1."""
     height, width = tf.cast(shape[1], tf.float32), tf.cast(shape[2], tf.float32)
 
     def pixels(values: tf.Tensor) -> tf.Tensor:
@@ -178,23 +178,23 @@ def _rectangles(shape: tf.Tensor, draws: tf.Tensor, most: float) -> dict[str, tf
 def resample(
     images: tf.Tensor, mirrored: tf.Tensor, zooms: tf.Tensor, shifts: tf.Tensor
 ) -> tf.Tensor:
-    """Mirrors images left to right, zooms them around their middle, then shifts them, in one go.
+    """Mirrors images left to right, zooms them around their centre and shifts them, in one step.
 
-    Bilinear; the edge pixels continue beyond the edge. An image that is neither zoomed nor shifted
-    keeps its values exactly. A library's layers each make a general projective transform, which
-    takes ten times as long (64 px: 0.38 ms an image against 0.03) and blurs an image once for each;
-    here rows and columns are moved independently of each other.
+    Bilinear, with edge pixels repeated beyond the edge. An image that is neither zoomed nor shifted
+    keeps its values exactly. keras-cv's layers each apply a general projective transform, which
+    takes ten times as long (64 px: 0.38 ms per image instead of 0.03) and blurs the image each
+    time; here rows and columns are moved independently.
 
     Args:
       images: uint8 or float32 [batch, height, width, channels], the last three known.
       mirrored: bool [batch].
-      zooms: float32 [batch], sides of what is seen, as parts of the image's: below 1 to enlarge.
-      shifts: float32 [batch, 2], down and to the right, as parts of height and width.
+      zooms: float32 [batch], sides of the visible part as fractions of the image's; < 1 enlarges.
+      shifts: float32 [batch, 2], down and to the right, as fractions of height and width.
 
     Returns:
       float32 of the same shape.
     """
-    # XLA for GPUs needs libraries that many installations lack; on a GPU memory is fast enough.
+    # XLA for GPUs needs libraries that many installations lack; a GPU is fast enough without it.
     compiled = not tf.config.list_physical_devices("GPU")
     work = _resample_compiled if compiled else _resample
     return work(images, mirrored, zooms, shifts)
@@ -205,7 +205,7 @@ def _resample(
 ) -> tf.Tensor:
     height, width, channels = images.shape[1:]
     low, high, share = _neighbours(_sources(height, zooms, shifts[:, 0]), height)
-    # Whole rows: as vectors of width * channels they are read one number after the other.
+    # Whole rows: vectors of width * channels are contiguous in memory.
     rows = tf.reshape(images, [-1, height, width * channels])
     images = _between(
         tf.gather(rows, low, batch_dims=1), tf.gather(rows, high, batch_dims=1), share[:, :, None]
@@ -225,7 +225,7 @@ _resample_compiled = tf.function(_resample, jit_compile=True, autograph=False)
 
 
 def _sources(size: int, zooms: tf.Tensor, shifts: tf.Tensor) -> tf.Tensor:
-    """Returns where each row or column is taken from: float32 [batch, size], 0 to size - 1."""
+    """Returns the source of each row or column: float32 [batch, size], 0 to size - 1."""
     middle = (size - 1) / 2
     places = tf.range(size, dtype=tf.float32) - middle
     sources = (places - shifts[:, None] * size) * zooms[:, None] + middle
@@ -233,7 +233,7 @@ def _sources(size: int, zooms: tf.Tensor, shifts: tf.Tensor) -> tf.Tensor:
 
 
 def _neighbours(sources: tf.Tensor, size: int) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
-    """Returns the places int32 below and above each source, and float32, how near the latter is."""
+    """Returns int32 indices below and above each source, and float32 weights of the upper ones."""
     floors = tf.floor(sources)
     low = tf.cast(floors, tf.int32)
     return low, tf.minimum(low + 1, size - 1), sources - floors

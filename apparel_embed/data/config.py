@@ -1,4 +1,4 @@
-"""How training images are varied, and how often each vertical is seen."""
+"""Augmentation of training images, and the shares of verticals in them."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ VERTICAL_WEIGHTS: dict[str, Callable[[np.ndarray], np.ndarray]] = {
     "equal": np.ones_like,
     "sqrt": np.sqrt,
 }
-"""From the verticals' numbers of images to the shares in which they are seen, by name."""
+"""Functions, by name, from the verticals' image counts to their relative shares in training."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -31,7 +31,7 @@ class AugmentConfig:
         0.0, "largest angle either way, in degrees; 0 is off", 0.0, 180.0, seldom=True
     )
     zoom: float = setting(
-        0.1, "largest change of size either way, as a fraction of the side; 0 is off", 0.0, 0.9
+        0.1, "largest change in size either way, as a fraction of the side; 0 is off", 0.0, 0.9
     )
     translation: float = setting(
         0.1, "largest shift either way, as a fraction of the side; 0 is off", 0.0, 0.9
@@ -50,7 +50,7 @@ class AugmentConfig:
         0.0, "largest change either way, 1 from grey to full; 0 is off", 0.0, 1.0, seldom=True
     )
     hue: float = setting(
-        0.0, "largest turn either way, 1 is half the colour circle; 0 is off", 0.0, 1.0, seldom=True
+        0.0, "largest shift either way, 1 is half the hue circle; 0 is off", 0.0, 1.0, seldom=True
     )
     erase: float = setting(
         0.0,

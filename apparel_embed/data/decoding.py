@@ -1,7 +1,7 @@
-"""From an image file to upright sRGB pixels, as exact as the file says; what Pillow leaves open.
+"""Decodes image files to upright sRGB pixels, where Pillow alone is not exact.
 
-Pillow misses metadata behind the pixels, transparent colours of few or many bits, first frames
-smaller than their canvas, and clips 16 bits.
+Pillow misses metadata after the pixels, transparent colours with few or many bits and first frames
+smaller than their canvas, and it clips 16-bit values.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ import numpy as np
 import pi_heif
 from PIL import ExifTags, Image, ImageCms, TiffImagePlugin
 
-# Pillow opens more kinds, some by starting other programs (EPS); these are what shops use, and
-# HEIF (.heic), which telephones write.
+# Pillow opens more formats, some by starting other programs (EPS). Shops use these, and phones
+# write HEIF (.heic).
 FORMATS = (
     *("JPEG", "PNG", "WEBP", "AVIF", "GIF", "BMP", "TIFF", "PPM", "ICO", "TGA", "JPEG2000"),
     "HEIF",
@@ -36,17 +36,17 @@ _ORIENTATION_METHODS = {
 }
 _PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _PNG_METADATA = (b"eXIf", b"tEXt", b"zTXt", b"iTXt")
-# Pillow scales grey of few bits to 8, but not the transparent grey: the mask of the sample's bits,
-# and what one step becomes.
+# Pillow scales grey values of few bits to 8, but not the transparent grey. By kind of sample: the
+# mask of its bits, and the 8-bit size of one step.
 _GREY_STEPS = {"L;2": (3, 85), "L;4": (15, 17), "L": (255, 1)}
 
 
 class RejectedImage(Exception):
-    """An image cannot be used; the message is the reason, in one line."""
+    """An image that cannot be used; the message is the reason, in one line."""
 
 
 def open_image(file: io.BytesIO | Path) -> Image.Image:
-    """Returns an image of which only the metadata is read, wherever in the file it is."""
+    """Opens an image and reads only its metadata, wherever it is in the file."""
     if "HEIF" not in Image.OPEN:
         pi_heif.register_heif_opener()
     image = Image.open(file, formats=FORMATS)
@@ -56,28 +56,28 @@ def open_image(file: io.BytesIO | Path) -> Image.Image:
 
 
 def orientation_of(image: Image.Image) -> int:
-    """Returns the orientation by EXIF or XMP, 1 to 8; 1 if there is none or it cannot be read."""
+    """Returns the EXIF or XMP orientation, 1 to 8; 1 if it is missing or cannot be read."""
     try:
-        # Of a PNG, Pillow's own method would decode all pixels first; `open_image` has read what
-        # it looks for behind them.
+        # For a PNG, Pillow's own method would decode all pixels first; `open_image` has already
+        # read the metadata after them.
         value = Image.Image.getexif(image).get(ExifTags.Base.Orientation, 1)
     except Exception:
-        # Pillow's EXIF parser raises many kinds of error; the image itself may be sound.
+        # Pillow's EXIF parser raises many kinds of errors; the image itself may be intact.
         return 1
     return value if value in _ORIENTATION_METHODS else 1
 
 
 def upright_size(image: Image.Image) -> tuple[int, int]:
-    """Returns width and height of an opened image as it is to be looked at."""
+    """Returns width and height of an opened image once turned upright."""
     width, height = image.size
-    # Pillow exchanges the sides of a TIFF by its tag, but not by what its XMP says.
+    # Pillow swaps the sides of a TIFF according to its tag, but not according to its XMP.
     tags = image.tag_v2 if isinstance(image, TiffImagePlugin.TiffImageFile) else {}
     is_turned = ExifTags.Base.Orientation in tags
     return (height, width) if orientation_of(image) >= 5 and not is_turned else (width, height)
 
 
 def load_upright(image: Image.Image) -> Image.Image:
-    """Decodes an opened image and turns it; with an alpha channel where Pillow does not say all."""
+    """Decodes an opened image and turns it upright, adding an alpha channel Pillow would miss."""
     if image.format == "GIF":
         loaded = _load_first_frame(image)
     elif image.format == "PNG" and _samples(image) == "RGB;16B" and "transparency" in image.info:
@@ -85,13 +85,13 @@ def load_upright(image: Image.Image) -> Image.Image:
     else:
         image.load()
         loaded = image
-    # Now only: some formats are turned, and lose it, as they are decoded.
+    # Not earlier: decoding turns some formats upright and removes their orientation.
     method = _ORIENTATION_METHODS.get(orientation_of(image))
     return loaded if method is None else loaded.transpose(method)
 
 
 def to_resizable(image: Image.Image) -> Image.Image:
-    """Returns the image in a mode that can be resized smoothly: L, RGB, RGBA or CMYK."""
+    """Converts an image to a mode that can be resized smoothly: L, RGB, RGBA or CMYK."""
     if image.mode.startswith("I"):
         return _from_16_bits(image)
     if image.mode == "F":
@@ -104,21 +104,21 @@ def to_resizable(image: Image.Image) -> Image.Image:
 
 
 def on_white(image: Image.Image, profile: bytes | None) -> Image.Image:
-    """Returns an image in sRGB on a white ground, without any metadata.
+    """Returns an image in sRGB on a white background, without metadata.
 
     Args:
-      image: L, RGB, RGBA or CMYK.
-      profile: ICC profile of its colours, None for sRGB; a broken or unfitting one is ignored.
+      image: image of mode L, RGB, RGBA or CMYK.
+      profile: its ICC profile, None for sRGB; one that is broken or does not fit is ignored.
     """
     alpha = image.getchannel("A") if image.mode == "RGBA" else None
     opaque = image if alpha is None else image.convert("RGB")
     converted = None
     if profile:
         try:
-            theirs = ImageCms.ImageCmsProfile(io.BytesIO(profile))
+            source = ImageCms.ImageCmsProfile(io.BytesIO(profile))
             srgb = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB"))
-            # None is what it returns of an image changed in place.
-            converted = ImageCms.profileToProfile(opaque, theirs, srgb, outputMode="RGB") or opaque
+            # It returns None if it changed the image in place.
+            converted = ImageCms.profileToProfile(opaque, source, srgb, outputMode="RGB") or opaque
         except (ImageCms.PyCMSError, OSError, ValueError, TypeError):
             pass
     canvas = Image.new("RGB", image.size, (255, 255, 255))
@@ -127,7 +127,7 @@ def on_white(image: Image.Image, profile: bytes | None) -> Image.Image:
 
 
 def _from_16_bits(image: Image.Image) -> Image.Image:
-    """Returns 16-bit grey scaled to 8 bits; Pillow itself would clip at 255."""
+    """Scales 16-bit grey to 8 bits; Pillow itself would clip at 255."""
     values = np.asarray(image).astype(np.int64)
     if values.min() < 0 or values.max() > 65535:
         raise RejectedImage("pixels of more than 16 bits have no known range")
@@ -140,7 +140,7 @@ def _from_16_bits(image: Image.Image) -> Image.Image:
 
 
 def _load_first_frame(image: Image.Image) -> Image.Image:
-    """Returns a GIF's first frame; what it leaves of the canvas is transparent."""
+    """Returns a GIF's first frame; the rest of the canvas is transparent."""
     extent = image.tile[0][1]  # type: ignore[attr-defined]
     image.load()
     if tuple(extent) == (0, 0, *image.size):
@@ -151,16 +151,16 @@ def _load_first_frame(image: Image.Image) -> Image.Image:
 
 
 def _load_masked(image: Image.Image) -> Image.Image:
-    """Returns a PNG of 16-bit colours, one of which is transparent, as RGBA.
+    """Returns a PNG with 16-bit colours, one of them transparent, as RGBA.
 
-    Pillow keeps the upper half of 16 bits, in which different colours may be alike.
+    Pillow keeps the upper 8 of 16 bits, in which different colours may be the same.
     """
     file = _file(image)
     place = file.tell()
     file.seek(0)
     with Image.open(io.BytesIO(file.read()), formats=["PNG"]) as lower:
         file.seek(place)
-        # Read in the other byte order, the lower half is what Pillow keeps.
+        # In the other byte order, Pillow keeps the lower 8 bits.
         lower.tile = [lower.tile[0]._replace(args="RGB;16L")]
         halves = np.asarray(image), np.asarray(lower)
     wanted = np.array(image.info.pop("transparency"))
@@ -170,7 +170,7 @@ def _load_masked(image: Image.Image) -> Image.Image:
 
 
 def _complete_png_header(image: Image.Image) -> None:
-    """Puts EXIF and texts behind the pixels, and the transparent colour in 8 bits, into `info`."""
+    """Adds EXIF and texts after the pixels, and the transparent colour in 8 bits, to `info`."""
     late = b"".join(_chunk(kind, body) for kind, body in _late_metadata(image))
     if late:
         header = _chunk(b"IHDR", struct.pack(">IIBBBBB", 1, 1, 8, 0, 0, 0, 0))
@@ -183,21 +183,21 @@ def _complete_png_header(image: Image.Image) -> None:
         mask, step = _GREY_STEPS[samples]
         image.info["transparency"] = (transparent & mask) * step
     elif isinstance(transparent, tuple) and samples == "RGB":
-        # Only as many bits count as a sample has.
+        # Only the bits of a sample count.
         image.info["transparency"] = tuple(value & 255 for value in transparent)
 
 
 def _late_metadata(image: Image.Image) -> Iterator[tuple[bytes, bytes]]:
-    """Yields kind and content of the chunks of metadata behind a PNG's pixels."""
+    """Yields type and content of the metadata chunks after a PNG's pixels."""
     file = _file(image)
-    place, behind_pixels = file.tell(), False
+    place, after_pixels = file.tell(), False
     file.seek(len(_PNG_SIGNATURE))
     while len(head := file.read(8)) == 8:
         length, kind = struct.unpack(">I4s", head)
         if kind == b"IEND":
             break
-        behind_pixels |= kind == b"IDAT"
-        if behind_pixels and kind in _PNG_METADATA:
+        after_pixels |= kind == b"IDAT"
+        if after_pixels and kind in _PNG_METADATA:
             yield kind, file.read(length)
             length = 0
         file.seek(length + 4, io.SEEK_CUR)
@@ -209,7 +209,7 @@ def _file(image: Image.Image) -> BinaryIO:
 
 
 def _samples(image: Image.Image) -> str:
-    """Returns how pixels are stored, by Pillow's name, e.g. "L;4"; empty once they are loaded."""
+    """Returns Pillow's name of how pixels are stored, e.g. "L;4"; "" once they are loaded."""
     tiles = image.tile  # type: ignore[attr-defined]
     return str(tiles[0][3]) if tiles else ""
 

@@ -1,4 +1,4 @@
-"""A prepared dataset that extends an earlier one: a share of its images, then new ones."""
+"""A prepared dataset grown from an earlier one: a share of its images, then new ones."""
 
 from __future__ import annotations
 
@@ -30,17 +30,17 @@ from apparel_embed.store.sharded import ShardedDirectory
 
 _SHARD_RECORDS = 4096
 _READ_AT_ONCE = 256
-# Settings of preparing that a model sees in an image.
+# Settings of `prepare` that change what a model sees.
 _SEEN = ("max_side", "crop_margin", "jpeg_quality")
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class GrownFrom:
-    """What a grown dataset is made of.
+    """The parts of a grown dataset.
 
     Attributes:
       old: the earlier dataset.
-      replayed: int64 [n], its records that were kept: the first n of the grown dataset.
+      replayed: int64 [n], its records that are kept: the first n of the grown dataset.
       new: the dataset whose records follow.
     """
 
@@ -54,13 +54,13 @@ def replayed_records(old: PreparedDataset, share: float, seed: int) -> np.ndarra
 
     Args:
       old: the earlier dataset.
-      share: of the images to learn from, those of split train and unlabelled, of each vertical, and
-        one of train at least; all others, to measure by, are kept.
-      seed: of the choice.
+      share: share, 0 to 1, of the train and unlabelled images of each vertical to keep; at least
+        one train image of each is kept. All val and test images are kept.
+      seed: seed of the choice.
     """
     random = np.random.default_rng(seed)
     kept = [old.select(split=split) for split in ("val", "test")]
-    # One labelled image at least: a student knows the verticals that it learns from.
+    # At least one labelled image: a student's verticals are those it is trained on.
     for split, least in (("train", 1), (UNLABELLED, 0)):
         for vertical in old.verticals:
             records = old.select(split=split, verticals=[vertical])
@@ -69,17 +69,17 @@ def replayed_records(old: PreparedDataset, share: float, seed: int) -> np.ndarra
 
 
 def grow(grown: GrownFrom, output: Path) -> PreparedDataset:
-    """Writes a dataset of some images of an earlier one, then all of a new one, or finds it.
+    """Writes a dataset with some images of an earlier one, then all of a new one, or finds it.
 
-    Images are copied as they are. Of columns beside those of every dataset, what both have is kept.
+    Images are copied unchanged. Additional columns are kept if both datasets have them.
 
     Args:
-      grown: what it is made of.
-      output: directory to make.
+      grown: the parts of the dataset.
+      output: directory to create.
 
     Raises:
-      UserError: the directory was made of something else, both datasets have an image or an item,
-        or images of both were prepared differently.
+      UserError: if the directory was made with other parts, the datasets share an image or an item,
+        or their images were prepared differently.
     """
     directory = _directory(output)
 
@@ -98,7 +98,7 @@ def grow(grown: GrownFrom, output: Path) -> PreparedDataset:
             "records": index.num_rows,
             "rejects": grown.new.reject_count,
             "counts": counts_of(index),
-            "shards": [{key: one[key] for key in ("file", "records", "bytes")} for one in shards],
+            "shards": [{key: s[key] for key in ("file", "records", "bytes")} for s in shards],
         }
 
     directory.make(_plan(grown), write)
@@ -106,8 +106,8 @@ def grow(grown: GrownFrom, output: Path) -> PreparedDataset:
 
 
 def plan_growing(grown: GrownFrom, output: Path) -> PreparePlan:
-    """Tells what `grow` would do, and writes nothing; its errors are that one's."""
-    # What is not prepared has no fingerprint to compare by.
+    """Returns what `grow` would do, with the same errors, and writes nothing."""
+    # A dataset that is only planned has no fingerprint to compare.
     if grown.new.fingerprint and _directory(output).find_finished(_plan(grown)):
         return PreparePlan("finished", 0, PreparedDataset.open(output))
     index = _index(grown)
@@ -122,7 +122,7 @@ def _directory(output: Path) -> ShardedDirectory:
 def _plan(grown: GrownFrom) -> dict[str, Any]:
     return {
         "schema_version": SCHEMA_VERSION,
-        # By these the service prepares what it is asked.
+        # The search service prepares queries with these.
         "settings": grown.old.info["settings"],
         "old": grown.old.fingerprint,
         "new": grown.new.fingerprint,
@@ -134,16 +134,16 @@ def _index(grown: GrownFrom) -> pa.Table:
     """Returns the rows of a grown dataset.
 
     Raises:
-      UserError: if both have an image with the same box, or an item, as an index would take them
-        for one; or if images of both were prepared differently.
+      UserError: if both have an item or an image with the same box, which an index would take for
+        one; or if their images were prepared differently.
     """
     old, new = grown.old, grown.new
     for name in _SEEN:
-        before, now = (one.info["settings"][name] for one in (old, new))
+        before, now = (dataset.info["settings"][name] for dataset in (old, new))
         if before != now:
             raise UserError(
                 f"{new.directory}: was prepared with --{name}={now}, but {old.directory} with "
-                f"{before}; they must be equal, as a service prepares every query in one way"
+                f"{before}; they must be equal, as a service prepares all queries the same way"
             )
     names = [name for name in old.index.column_names if name in new.index.column_names]
     first, second = old.index.take(grown.replayed).select(names), new.index.select(names)
@@ -152,8 +152,8 @@ def _index(grown: GrownFrom) -> pa.Table:
     if pc.any(again).as_py():
         image = second["image"].filter(again)[0].as_py()
         raise UserError(
-            f"{new.directory}: image {image!r} is in {old.directory}, too; images of a new "
-            "manifest need paths of their own"
+            f"{new.directory}: image {image!r} is also in {old.directory}; images of a new "
+            "manifest need different paths"
         )
     shared = pc.and_not(
         pc.is_in(second["item_id"], value_set=first["item_id"]), is_blank(second["item_id"])
@@ -162,13 +162,13 @@ def _index(grown: GrownFrom) -> pa.Table:
         item = second["item_id"].filter(shared)[0].as_py()
         raise UserError(
             f"{new.directory}: item_id {item!r} also names an item of another vertical in "
-            f"{old.directory}; give new items other ids"
+            f"{old.directory}; give new items different ids"
         )
     return numbered(pa.concat_tables([first, second]).drop_columns([RESERVED_COLUMN]))
 
 
 def _places(index: pa.Table) -> pa.Array:
-    """Returns image and box of each row as text."""
+    """Returns image and box of each row, as text."""
     box = [name for name in BOX_COLUMNS if name in index.column_names]
     edges = (pc.cast(index[name], pa.string()) for name in box)
     places = pc.binary_join_element_wise(index["image"], *edges, ",", null_handling="replace")
@@ -176,7 +176,7 @@ def _places(index: pa.Table) -> pa.Array:
 
 
 def _images(grown: GrownFrom) -> Iterator[PreparedImage]:
-    """Yields the images of a grown dataset in their order."""
+    """Yields the images of a grown dataset in record order."""
     parts = ((grown.old, grown.replayed), (grown.new, np.arange(len(grown.new))))
     for dataset, records in parts:
         for start in range(0, len(records), _READ_AT_ONCE):

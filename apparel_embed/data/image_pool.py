@@ -1,4 +1,4 @@
-"""Preparing many images at once, by several processes, in order and in bounded memory."""
+"""Prepares many images in parallel processes, in order and in bounded memory."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from apparel_embed.data.images import (
     prepare_image,
 )
 
-# Enough to keep every process busy while the oldest task is waited for; bounds the memory.
+# Enough to keep every process busy while waiting for the oldest task; bounds the memory.
 _TASKS_PER_PROCESS = 4
 _IMAGES_PER_TASK = 16
 
@@ -41,11 +41,11 @@ def image_path(image: str, directory: str | os.PathLike[str]) -> Path:
     """Returns the path of a manifest's `image`.
 
     Args:
-      image: a path, absolute or relative to `directory`, or a `file://` URI.
-      directory: where the manifest lies.
+      image: path, absolute or relative to `directory`, or a `file://` URI.
+      directory: directory of the manifest.
 
     Raises:
-      RejectedImage: a URI of another scheme or of another host.
+      RejectedImage: if the URI has another scheme or host.
     """
     if not is_uri(image):
         return Path(directory, image)
@@ -54,7 +54,7 @@ def image_path(image: str, directory: str | os.PathLike[str]) -> Path:
         raise RejectedImage(f"{scheme}:// is not supported; copy the images to local files")
     host = urllib.parse.urlsplit(image).netloc
     if host not in ("", "localhost"):
-        raise RejectedImage(f"file:// URI of another host, {host}")
+        raise RejectedImage(f"file:// URI of another host, {host}; expected localhost")
     return Path(locate(image)[1])
 
 
@@ -62,7 +62,7 @@ def read_remote(uri: str) -> bytes:
     """Returns the bytes of an image in a store.
 
     Raises:
-      RejectedImage: it cannot be read.
+      RejectedImage: if it cannot be read.
     """
     try:
         system, path = locate(uri)
@@ -83,23 +83,23 @@ def prepare_images(
     threads: bool = False,
     fetch: Callable[[str], bytes] | None = None,
 ) -> Generator[PreparedImage | str, None, None]:
-    """Prepares images by several processes.
+    """Prepares images in several processes.
 
     Args:
-      images: as in the manifest, each with its box or None.
-      directory: where relative paths begin.
-      settings: see `prepare_image`.
-      processes: how many, 0 for one per core.
-      threads: take threads of this process instead, where others share the cores between
-        processes already.
-      fetch: returns the bytes of an image that a URI leads off this machine to, or raises
-        RejectedImage; without it such URIs are rejected.
+      images: images as named in the manifest, each with its box or None.
+      directory: directory that relative paths start from.
+      settings: settings of `prepare_image`.
+      processes: number of processes, 0 for one per core.
+      threads: whether to use threads of this process instead, for callers that already use all
+        cores with processes.
+      fetch: returns the bytes of an image at a remote URI, or raises RejectedImage; without it such
+        URIs are rejected.
 
     Yields:
       The prepared image, or the reason why it was rejected, in the order of `images`.
 
     Raises:
-      UserError: a process died.
+      UserError: if a process died.
     """
     source = iter(images)
     return run_tasks(
@@ -120,27 +120,28 @@ def run_tasks(
     threads: bool = False,
     if_killed: str,
 ) -> Generator[_Result, None, None]:
-    """Works on tasks by several processes, in bounded memory.
+    """Works on tasks in several processes, in bounded memory.
 
     Args:
-      work: makes the results of one task; a function of a module, or a `functools.partial` of one.
-      tasks: one process does one at a time.
-      processes: as `prepare_images`.
-      threads: as `prepare_images`.
-      if_killed: what the user may do when a process dies.
+      work: returns the results of one task; a module-level function, or a `functools.partial` of
+        one.
+      tasks: tasks; a process works on one at a time.
+      processes: as in `prepare_images`.
+      threads: as in `prepare_images`.
+      if_killed: remedy for the error if a process dies.
 
     Yields:
       The results, in the order of `tasks`.
 
     Raises:
-      UserError: a process died.
+      UserError: if a process died.
     """
     processes = processes or usable_cores()
     executor: Executor
     if threads:
         executor = ThreadPoolExecutor(processes)
     else:
-        # Spawned, since the parent may hold TensorFlow, whose threads do not survive a fork.
+        # Spawned, as the parent may have loaded TensorFlow, whose threads do not survive a fork.
         executor = ProcessPoolExecutor(
             processes, multiprocessing.get_context("spawn"), initializer=start_worker
         )
@@ -154,8 +155,8 @@ def run_tasks(
             yield from pending.popleft().result()
     except BrokenProcessPool as error:
         raise UserError(
-            f"a worker process died, most likely for want of memory; {if_killed} (in a script of "
-            'your own, call it below if __name__ == "__main__": only)'
+            f"a worker process died, most likely because memory ran out; {if_killed} (in your own "
+            'script, call it only below if __name__ == "__main__":)'
         ) from error
     finally:
         executor.shutdown(wait=True, cancel_futures=True)
@@ -167,7 +168,7 @@ def _prepare_task(
     fetch: Callable[[str], bytes] | None,
     images: Iterable[tuple[str, Box | None]],
 ) -> list[PreparedImage | str]:
-    """Returns each image prepared, or why it was rejected. Runs in the workers."""
+    """Returns each prepared image, or the reason for its rejection. Runs in the workers."""
     results: list[PreparedImage | str] = []
     for image, box in images:
         try:
@@ -181,7 +182,7 @@ def _prepare_task(
 
 
 def start_worker() -> None:
-    """Makes a worker end with its parent, even a killed one, and leave Ctrl-C to it."""
+    """Makes a worker end with its parent, even if that is killed, and ignore Ctrl-C."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     parent = multiprocessing.parent_process()
     if parent is None:

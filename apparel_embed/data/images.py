@@ -1,4 +1,4 @@
-"""What an image is: from any file to a small upright sRGB JPEG; no other state, no TensorFlow."""
+"""Converts any image file to a small upright sRGB JPEG; stateless, without TensorFlow."""
 
 from __future__ import annotations
 
@@ -27,15 +27,15 @@ from apparel_embed.data.decoding import (
     upright_size,
 )
 
-# How names of files of `decoding.FORMATS` end, in lower case. Pillow's own list has no HEIF before
-# the first image is opened; it has .pfm, whose floating-point pixels are rejected.
+# File name suffixes of `decoding.FORMATS`, in lower case. Pillow's own list lacks HEIF until the
+# first image is opened, and contains .pfm, whose floating-point pixels are rejected.
 SUFFIXES = (
     *(".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".apng", ".webp", ".avif", ".avifs", ".gif"),
     *(".bmp", ".tif", ".tiff", ".heic", ".heics", ".heif", ".heifs", ".hif", ".ico"),
     *(".ppm", ".pgm", ".pbm", ".pnm", ".tga", ".icb", ".vda", ".vst"),
     *(".jp2", ".j2k", ".j2c", ".jpc", ".jpf", ".jpx"),
 )
-# Twice Pillow's own limit, above which it refuses to open an image.
+# Twice Pillow's limit; it refuses to open larger images.
 LARGEST_MAX_PIXELS = 178_956_970
 
 Box = tuple[float, float, float, float]
@@ -46,7 +46,7 @@ Source = Union[bytes, str, "os.PathLike[str]"]
 
 @dataclass(frozen=True)
 class ImageSettings:
-    """How images are prepared."""
+    """Settings of image preparation."""
 
     max_side: int = setting(
         256,
@@ -56,12 +56,12 @@ class ImageSettings:
         seldom=True,
     )
     crop_margin: float = setting(
-        0.1, "kept around the box on each side, as a fraction of the box's side", 0, 10, seldom=True
+        0.1, "margin kept on each side of the box, as a fraction of its side", 0, 10, seldom=True
     )
     jpeg_quality: int = setting(92, "JPEG quality of prepared images", 1, 100, seldom=True)
     max_pixels: int = setting(
         100_000_000,
-        "images of more pixels are rejected before they are decoded",
+        "images with more pixels are rejected before they are decoded",
         1,
         LARGEST_MAX_PIXELS,
         seldom=True,
@@ -74,8 +74,8 @@ class PreparedImage:
 
     Attributes:
       jpeg: a baseline sRGB JPEG without metadata.
-      height, width: of the JPEG, in pixels.
-      size: width and height of the whole upright image that it was made from.
+      height, width: size of the JPEG in pixels.
+      size: width and height of the whole upright source image in pixels.
     """
 
     jpeg: bytes
@@ -86,13 +86,13 @@ class PreparedImage:
 
 @dataclass(frozen=True, eq=False)
 class OpenedImage:
-    """An image as it is prepared, before it is encoded.
+    """A prepared image before encoding.
 
     Attributes:
-      image: upright, cropped, shrunk sRGB.
-      format: of the file, by Pillow's name, e.g. "JPEG".
+      image: upright, cropped, downscaled image in sRGB.
+      format: Pillow's name of the file format, e.g. "JPEG".
       size: width and height of the whole upright image in pixels.
-      crop: left, top, right, bottom of what was kept of it.
+      crop: left, top, right, bottom of the part that was kept, in pixels.
     """
 
     image: Image.Image
@@ -102,33 +102,33 @@ class OpenedImage:
 
 
 def prepare_image(source: Source, settings: ImageSettings, box: Box | None = None) -> PreparedImage:
-    """Decodes, turns upright, crops, shrinks and encodes one image.
+    """Decodes, turns upright, crops, downscales and encodes one image.
 
-    Transparent pixels become white, colours are converted to sRGB by the image's own profile,
-    of an animation the first frame is taken.
+    Transparent pixels become white, colours are converted to sRGB with the image's profile, and
+    only the first frame of an animation is used.
 
     Args:
-      source: the bytes of an image file, or its path.
+      source: bytes or path of an image file.
       settings: sizes and quality.
-      box: what to keep; None for all of it.
+      box: part to keep; None for the whole image.
 
     Returns:
       The prepared image; the same bytes for the same input and Pillow release.
 
     Raises:
-      RejectedImage: no usable image; the message says why.
+      RejectedImage: if it is not a usable image; the message says why.
     """
     with _rejecting(settings.max_pixels):
         opened = open_upright(source, settings, box)
         image = opened.image
         file = io.BytesIO()
-        # Full colour resolution: thin stripes and small prints tell garments apart.
+        # Full colour resolution: garments may differ only in thin stripes or small prints.
         image.save(file, "JPEG", quality=settings.jpeg_quality, subsampling="4:4:4")
         return PreparedImage(file.getvalue(), image.size[1], image.size[0], opened.size)
 
 
 def open_upright(source: Source, settings: ImageSettings, box: Box | None = None) -> OpenedImage:
-    """Does all that `prepare_image` does, but for encoding the result."""
+    """Does the same as `prepare_image`, except encoding the result."""
     with _opened(source, settings.max_pixels) as image:
         width, height = image.size
         if width * height > settings.max_pixels:
@@ -153,10 +153,10 @@ def open_upright(source: Source, settings: ImageSettings, box: Box | None = None
 
 
 def read_image_file(path: str | os.PathLike[str]) -> bytes:
-    """Returns what is in an image's file.
+    """Returns the bytes of an image file.
 
     Raises:
-      RejectedImage: no such file, or one that cannot be read; the message says why.
+      RejectedImage: if the file does not exist or cannot be read; the message says why.
     """
     try:
         return _check_file(Path(path)).read_bytes()
@@ -165,27 +165,28 @@ def read_image_file(path: str | os.PathLike[str]) -> bytes:
 
 
 def image_size(source: Source) -> tuple[int, int]:
-    """Returns width and height in pixels of an image turned upright, without decoding it.
+    """Returns width and height in pixels of an upright image, without decoding it.
 
-    Fit for threads, and so not for silencing Pillow, which may warn of odd metadata.
+    Thread-safe, so it cannot silence Pillow, which may warn of odd metadata.
 
     Raises:
-      RejectedImage: no image; the message says why.
+      RejectedImage: if it is not an image; the message says why.
     """
     with _opened(source, LARGEST_MAX_PIXELS, is_quiet=False) as image:
         return upright_size(image)
 
 
 def is_plain_image(source: bytes, max_pixels: int) -> bool:
-    """Returns whether any decoder shows a file as `prepare_image` does, by its metadata alone.
+    """Returns whether all decoders agree with `prepare_image` on an image, from its metadata.
 
-    That is a grey or RGB JPEG, or a PNG, of no more pixels, upright and without colour profile.
+    They do for a grey or RGB JPEG, or a PNG, with at most `max_pixels`, upright and without a
+    colour profile.
 
     Raises:
-      RejectedImage: no image; the message says why.
+      RejectedImage: if it is not an image; the message says why.
     """
     with _opened(source, max_pixels) as image:
-        # MPO: a JPEG with further ones behind, as some telephones make them.
+        # MPO: a JPEG followed by others, as written by some phones.
         is_jpeg = image.format in ("JPEG", "MPO") and image.mode in ("L", "RGB")
         return (
             (is_jpeg or image.format == "PNG")
@@ -198,18 +199,18 @@ def is_plain_image(source: bytes, max_pixels: int) -> bool:
 def crop_rectangle(
     size: tuple[int, int], box: Box | None, margin: float
 ) -> tuple[int, int, int, int]:
-    """Returns the pixels to keep: the box and its margin, inside the image.
+    """Returns the pixels to keep: the box with its margin, clipped to the image.
 
     Args:
       size: width and height of the upright image.
-      box: what to keep; None for the whole image.
-      margin: added on each side, as a fraction of the box's side.
+      box: part to keep; None for the whole image.
+      margin: margin added on each side, as a fraction of the box's side.
 
     Returns:
       left, top, right, bottom in whole pixels, at least one pixel wide and high.
 
     Raises:
-      RejectedImage: the box lies wholly outside.
+      RejectedImage: if the box is completely outside the image.
     """
     width, height = size
     if box is None:
@@ -231,7 +232,7 @@ def crop_rectangle(
 
 @contextlib.contextmanager
 def _opened(source: Source, max_pixels: int, is_quiet: bool = True) -> Iterator[Image.Image]:
-    """Yields an image of which only the metadata is read."""
+    """Yields an image with only its metadata read."""
     if isinstance(source, bytes):
         if not source:
             raise RejectedImage("empty file")
@@ -241,7 +242,7 @@ def _opened(source: Source, max_pixels: int, is_quiet: bool = True) -> Iterator[
     with contextlib.ExitStack() as stack:
         stack.enter_context(_rejecting(max_pixels))
         if is_quiet:
-            # Pillow warns of odd metadata and of sizes that max_pixels already bounds.
+            # Pillow warns of odd metadata and of sizes that max_pixels already limits.
             stack.enter_context(warnings.catch_warnings())
             warnings.simplefilter("ignore")
         yield stack.enter_context(open_image(file))
@@ -249,7 +250,7 @@ def _opened(source: Source, max_pixels: int, is_quiet: bool = True) -> Iterator[
 
 @contextlib.contextmanager
 def _rejecting(max_pixels: int) -> Iterator[None]:
-    """Turns whatever goes wrong with an image into a RejectedImage."""
+    """Turns any error about an image into a RejectedImage."""
     try:
         yield
     except RejectedImage:
@@ -261,13 +262,13 @@ def _rejecting(max_pixels: int) -> Iterator[None]:
     except MemoryError as error:
         raise RejectedImage("not enough memory to decode it") from error
     except Exception as error:
-        # Decoders raise whatever their format makes them trip over: OSError, SyntaxError,
-        # struct.error, KeyError ...; none of it may stop the images that follow.
+        # Decoders raise all kinds of errors (OSError, SyntaxError, struct.error, KeyError ...);
+        # none may stop the following images.
         raise RejectedImage(f"truncated or damaged: {_reason(error)}") from error
 
 
 def _check_file(path: Path) -> Path:
-    """Returns `path` if it is a file with something in it."""
+    """Returns `path` if it is a readable, non-empty file; raises RejectedImage otherwise."""
     try:
         status = path.stat()
     except FileNotFoundError as error:
@@ -277,7 +278,7 @@ def _check_file(path: Path) -> Path:
     if stat.S_ISDIR(status.st_mode):
         raise RejectedImage("is a directory")
     if not stat.S_ISREG(status.st_mode):
-        raise RejectedImage("is no regular file")
+        raise RejectedImage("is not a regular file")
     if not status.st_size:
         raise RejectedImage("empty file")
     if not os.access(path, os.R_OK):
@@ -286,10 +287,10 @@ def _check_file(path: Path) -> Path:
 
 
 def _draft(image: Image.Image, kept: tuple[int, int, int, int], max_side: int) -> None:
-    """Has a large JPEG decoded at a half, a quarter or an eighth, as far as what is kept allows.
+    """Makes Pillow decode a large JPEG at 1/2, 1/4 or 1/8 size, if the kept part allows it.
 
-    Never below twice the size that is needed: several times faster, and the filter that follows
-    hides the difference.
+    Never below twice the needed size: several times faster, and the resizing filter hides the
+    difference.
     """
     left, top, right, bottom = kept
     share = 2 * max_side / max(right - left, bottom - top)
@@ -299,6 +300,6 @@ def _draft(image: Image.Image, kept: tuple[int, int, int, int], max_side: int) -
 
 
 def _reason(error: BaseException) -> str:
-    """Returns the error's text without line ends and memory addresses."""
+    """Returns the error's text without line breaks and memory addresses."""
     text = " ".join(str(error).split()) or type(error).__name__
     return re.sub(r" at 0x[0-9a-f]+", "", text)

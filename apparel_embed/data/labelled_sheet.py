@@ -1,4 +1,4 @@
-"""Images side by side, each with words below it."""
+"""Contact sheets of images with captions or boxes."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _COLUMNS = 4
 _FRAME = 3
 _FONT_SIZE = 11
 _LINE = 14
-# Letters that are surely wider than an image together.
+# More letters than fit below an image.
 _LONGEST = 60
 _INK, _PAPER = (40, 40, 40), (255, 255, 255)
 
@@ -30,13 +30,13 @@ def draw_labelled_sheet(
 
     Args:
       images: uint8 or float [height, width, 3] each, values 0..255; at least one.
-      captions: for each image its lines of text, all as many; what is longer than an image is wide
-        is cut.
-      columns: images side by side, 1 or more.
-      frames: for each image the colour of its frame, by any name that Pillow knows.
+      captions: lines of text of each image, the same number for all; lines wider than an image are
+        cut.
+      columns: images per row, 1 or more.
+      frames: colour of each image's frame, by any name that Pillow accepts.
 
     Returns:
-      uint8 [height, width, 3], of images with sides of `SIDE` pixels.
+      uint8 [height, width, 3]; each image is `SIDE` pixels wide and high.
     """
     font = ImageFont.load_default(size=_FONT_SIZE)
     lines = max(len(caption) for caption in captions)
@@ -58,7 +58,7 @@ def draw_labelled_sheet(
 
 
 def _cut(text: str, font: ImageFont.FreeTypeFont | ImageFont.ImageFont) -> str:
-    """Returns as much of a text, in one line, as is no wider than an image."""
+    """Returns a text on one line, cut to the width of an image."""
     text = " ".join(text.split())[:_LONGEST]
     if font.getlength(text) <= SIDE:
         return text
@@ -71,9 +71,9 @@ class Box(NamedTuple):
     """A box to draw.
 
     Attributes:
-      corners: x_min, y_min, x_max, y_max as parts of the image's width and height.
-      label: written at its upper left corner; "" for none.
-      colour: by any name that Pillow knows.
+      corners: x_min, y_min, x_max, y_max as fractions of the image's width and height.
+      label: text at its upper left corner; "" for none.
+      colour: any colour name that Pillow accepts.
     """
 
     corners: Sequence[float] | np.ndarray
@@ -84,11 +84,11 @@ class Box(NamedTuple):
 def draw_boxes(
     images: np.ndarray | Sequence[np.ndarray], boxes: Sequence[Sequence[Box]]
 ) -> np.ndarray:
-    """Draws a sheet of images with boxes in them.
+    """Draws a sheet of images with boxes.
 
     Args:
       images: uint8 or float [height, width, 3] each, values 0..255; at least one.
-      boxes: those of each image.
+      boxes: boxes of each image.
 
     Returns:
       uint8 [height, width, 3].

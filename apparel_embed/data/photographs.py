@@ -1,4 +1,4 @@
-"""Photographs with all their garments: one row for an image in place of one for each box."""
+"""Whole photographs with all their garments: one row per image instead of one per box."""
 
 from __future__ import annotations
 
@@ -15,24 +15,24 @@ from apparel_embed.data.manifest import BOX_COLUMNS, RESERVED_COLUMN, UNLABELLED
 from apparel_embed.data.prepared import PreparedDataset
 
 PHOTOGRAPH = "photograph"
-"""The vertical of all rows: what they show is in column `garments`."""
+"""The vertical of all rows; their garments are in column `garments`."""
 _GARMENTS = "garments"
 _SIZE = ("upright_width", "upright_height")
-# A photograph is of the last of these splits that one of its garments is of: what a detector is
-# measured on it has not learnt from.
+# A photograph's split is the last of these among its garments' splits, so a detector is never
+# evaluated on a photograph that it was trained on.
 _SPLITS = ("train", "val", "test")
 
 
 class Garments(NamedTuple):
-    """The garments of photographs, a row for each.
+    """Garments of photographs, one row each.
 
     Attributes:
-      photographs: int64 [n], place of its photograph among those that were asked for; ascending.
-      boxes: float32 [n, 4]: x_min, y_min, x_max, y_max as parts of the square that the upright
-        photograph is fitted into, in 0 to 1.
-      verticals: object [n], names.
-      items: object [n], item of each, "" where that is not known.
-      splits: object [n], each garment's own.
+      photographs: int64 [n], index of its photograph among the requested ones; ascending.
+      boxes: float32 [n, 4]: x_min, y_min, x_max, y_max as fractions, 0 to 1, of the square that the
+        upright photograph is padded to.
+      verticals: object [n], name of its vertical.
+      items: object [n], its item, "" if unknown.
+      splits: object [n], its own split.
     """
 
     photographs: np.ndarray
@@ -43,14 +43,14 @@ class Garments(NamedTuple):
 
 
 def photographs_of(table: pa.Table, what: str) -> pa.Table:
-    """Returns a row for each image of a manifest that has boxes, in the order of their first rows.
+    """Returns a row for each image of a manifest with boxes, in the order of their first rows.
 
     Args:
-      table: a manifest's rows, with a column `record` that numbers them.
-      what: the manifest, for messages.
+      table: rows of a manifest, numbered in a column `record`.
+      what: name of the manifest, for messages.
 
     Returns:
-      The columns of a manifest without box, `record` of the first row, and `garments`.
+      The columns of a manifest with empty boxes, `record` of the first row, and `garments`.
 
     Raises:
       UserError: if no row has a box.
@@ -58,7 +58,7 @@ def photographs_of(table: pa.Table, what: str) -> pa.Table:
     boxed = table.filter(pc.is_valid(table["x_min"]))
     if not boxed.num_rows:
         raise UserError(
-            f"{what}: no row has a box; a detector learns from the boxes of garments, columns "
+            f"{what}: no row has a box; a detector is trained on boxes of garments, columns "
             f"{', '.join(BOX_COLUMNS)}"
         )
     names = ["image", RESERVED_COLUMN, "vertical", "item_id", "split", *BOX_COLUMNS]
@@ -92,7 +92,7 @@ def _to_json(rows: Sequence[dict[str, Any]]) -> str:
 
 
 def with_sizes(index: pa.Table, sizes: Sequence[Sequence[int]]) -> pa.Table:
-    """Returns an index of photographs with their sizes, width and height of each."""
+    """Returns an index of photographs with columns for their sizes, (width, height) each."""
     for name, values in zip(_SIZE, zip(*sizes)):
         index = index.append_column(name, pa.array(values, pa.int64()))
     return index
@@ -102,18 +102,18 @@ def garments_of(dataset: PreparedDataset, records: np.ndarray) -> Garments:
     """Returns the garments of some photographs, clipped to them.
 
     Args:
-      dataset: photographs, prepared.
-      records: int64 [n] record numbers.
+      dataset: prepared dataset of photographs.
+      records: int64 [n], record numbers.
 
     Returns:
-      Those of which something is inside the photograph.
+      The garments that are at least partly inside their photograph.
 
     Raises:
-      UserError: if the dataset is none of photographs.
+      UserError: if the dataset is not one of photographs.
     """
     if _GARMENTS not in dataset.index.column_names:
         raise UserError(
-            f"{dataset.directory}: holds garments one by one; a detector needs whole photographs, "
+            f"{dataset.directory}: contains single garments; a detector needs whole photographs, "
             "prepared with --photographs"
         )
     index = dataset.index.take(records)
@@ -134,7 +134,7 @@ def garments_of(dataset: PreparedDataset, records: np.ndarray) -> Garments:
 
 
 def _to_square(pixels: np.ndarray, sizes: np.ndarray) -> np.ndarray:
-    """Returns boxes in photographs of sizes [n, 2] as parts of the squares around these."""
+    """Returns boxes in photographs of sizes [n, 2] as fractions of the squares around them."""
     both = np.concatenate([sizes, sizes], axis=1)
     longest = sizes.max(axis=1, keepdims=True)
     inside = np.clip(pixels, 0.0, both)
@@ -142,11 +142,11 @@ def _to_square(pixels: np.ndarray, sizes: np.ndarray) -> np.ndarray:
 
 
 def from_square(boxes: np.ndarray, sizes: np.ndarray) -> np.ndarray:
-    """Returns boxes in squares as pixels of the upright photographs that were fitted into them.
+    """Returns boxes in squares as pixels of the upright photographs that were padded to them.
 
     Args:
-      boxes: float [n, 4]: x_min, y_min, x_max, y_max as parts of the square's side.
-      sizes: [n, 2], width and height of each box's photograph in pixels.
+      boxes: float [n, 4]: x_min, y_min, x_max, y_max as fractions of the square's side.
+      sizes: [n, 2], width and height in pixels of each box's photograph.
 
     Returns:
       float64 [n, 4], clipped to the photograph.

@@ -1,7 +1,7 @@
-"""Preparing a dataset: every image of a manifest into ArrayRecord shards, by many processes.
+"""Prepares a dataset: writes all images of a manifest to ArrayRecord shards, in many processes.
 
-A shard is a fixed range of the manifest's rows, and nothing in it depends on how the work was
-shared out: the result is the same bytes for any number of processes and interruptions.
+A shard is a fixed range of the manifest's rows and does not depend on how the work was distributed:
+the result is the same, byte by byte, for any number of processes and interruptions.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ from apparel_embed.data.text_tables import rows_in_file
 from apparel_embed.data.verticals import map_verticals
 from apparel_embed.store.sharded import ShardedDirectory
 
-# JPEG does not compress further; single records are to be read without their neighbours.
+# JPEG does not compress further, and records must be readable without their neighbours.
 _WRITER_OPTIONS = "group_size:1,uncompressed,max_parallelism:1"
 
 
@@ -54,15 +54,15 @@ def prepare(config: PrepareConfig, processes: int = 0) -> PreparedDataset:
 
     Args:
       config: what to prepare, and how.
-      processes: number of worker processes, 0 for one per core. It does not change the result.
+      processes: number of worker processes, 0 for one per core; it does not change the result.
         They are spawned, so a script that calls this needs `if __name__ == "__main__":`.
 
     Returns:
-      The finished dataset; `reject_count` is how many images could not be used.
+      The finished dataset; `reject_count` is the number of unusable images.
 
     Raises:
-      UserError: the manifest is wrong, no image can be used, `output` or its partial directory
-        holds something else, or another process is preparing the same output.
+      UserError: if the manifest is invalid, no image is usable, `output` or its partial directory
+        contains something else, or another process is preparing the same output.
 
     Examples:
       >>> config = PrepareConfig("data/manifest.csv", "data/small", max_side=24)
@@ -71,7 +71,7 @@ def prepare(config: PrepareConfig, processes: int = 0) -> PreparedDataset:
       (64, ('bags', 'dresses'))
     """
     if processes < 0:
-        raise UserError(f"--processes={processes} is not allowed; it must be at least 0")
+        raise UserError(f"--processes={processes}: expected 0 or more")
     work = _Work.of(config)
     write = functools.partial(_write_dataset, work, processes)
     work.directory.make(make_plan(work.config, work.table), write)
@@ -83,8 +83,8 @@ class PreparePlan:
     """What `prepare` would do.
 
     Attributes:
-      state: in words.
-      todo: images to prepare.
+      state: what would be done, in words.
+      todo: number of images to prepare.
       dataset: the finished dataset, or one whose records are the manifest's rows, without images
         and fingerprint.
     """
@@ -95,11 +95,11 @@ class PreparePlan:
 
 
 def plan_prepare(config: PrepareConfig, table: pa.Table | None = None) -> PreparePlan:
-    """Tells what `prepare` would do, and writes nothing; its errors are that one's.
+    """Returns what `prepare` would do, with the same errors, and writes nothing.
 
     Args:
       config: what to prepare, and how.
-      table: rows of a manifest that is not written yet; without, it is read.
+      table: rows of a manifest that is not written yet; without it, the manifest is read.
     """
     work = _Work.of(config, table)
     state, todo = "to do", work.table.num_rows
@@ -127,10 +127,10 @@ class _Work:
     """A dataset to prepare.
 
     Attributes:
-      config: with the share to hold out decided.
-      table: the manifest's rows to prepare.
-      places: at which index each of them stands in the manifest.
-      directory: what is made.
+      config: configuration, with `val_fraction` set.
+      table: rows of the manifest to prepare.
+      places: index of each of these rows in the manifest.
+      directory: directory to write.
     """
 
     config: PrepareConfig
@@ -153,7 +153,7 @@ class _Work:
             table = hold_out(table, config.val_fraction, config.val_group_column, config.seed)
             if table.num_rows < known:
                 logging.info(
-                    "%d unlabelled images are left out: their %s is held out for split val",
+                    "%d unlabelled images are excluded: their %s is held out as split val",
                     known - table.num_rows,
                     config.val_group_column,
                 )
@@ -175,13 +175,13 @@ class _Work:
         return range(start, min(start + self.config.shard_records, self.table.num_rows))
 
     def images(self, shard: int) -> Iterator[tuple[str, Box | None]]:
-        """Returns the images of a shard, as in the manifest, and their boxes."""
+        """Returns the images of a shard, as named in the manifest, with their boxes."""
         part = self.table.slice(self.rows(shard).start, len(self.rows(shard)))
         return zip(part["image"].to_pylist(), boxes_of(part))
 
 
 def _write_dataset(work: _Work, processes: int) -> dict[str, Any]:
-    """Writes all but what an earlier call finished; returns what dataset.json says of it."""
+    """Writes everything that no earlier call has finished; returns the entries of dataset.json."""
     config, table, partial = work.config, work.table, Path(work.directory.work)
     shards = _write_shards(work, processes)
     rejects = {row: reason for shard in shards for row, reason in shard["rejects"]}
@@ -194,12 +194,12 @@ def _write_dataset(work: _Work, processes: int) -> dict[str, Any]:
         os.replace(partial / REJECTS_FILE, kept)
         shutil.rmtree(partial)
         raise UserError(
-            f"{config.manifest}: none of the {table.num_rows} images can be used, most often: "
-            f"{most}; all reasons are in {kept}"
+            f"{config.manifest}: none of the {table.num_rows} images is usable, most frequent "
+            f"reason: {most}; all reasons are in {kept}"
         )
     if rejects:
         logging.warning(
-            "%d of %d images were rejected, most often: %s; all reasons are in %s",
+            "%d of %d images were rejected, most frequent reason: %s; all reasons are in %s",
             len(rejects),
             table.num_rows,
             most,
@@ -219,7 +219,7 @@ def _write_dataset(work: _Work, processes: int) -> dict[str, Any]:
 
 
 def _write_shards(work: _Work, processes: int) -> list[dict[str, Any]]:
-    """Writes the shards that are not finished yet; returns what is remembered of each."""
+    """Writes the unfinished shards; returns the entries of all shards."""
     config, table, directory = work.config, work.table, work.directory
     todo = directory.missing(work.names)
     settings = ImageSettings(
@@ -254,7 +254,7 @@ def write_shard(
     table: pa.Table,
     first_record: int,
 ) -> dict[str, Any]:
-    """Writes one shard; returns its entry in the index of shards."""
+    """Writes one shard and returns its entry."""
     rejects, sizes = [], []
     record = first_record
     with atomic_path(path) as temporary:
@@ -272,8 +272,8 @@ def write_shard(
         except (OSError, RuntimeError) as error:
             reason = " ".join(str(error).split())
             raise UserError(
-                f"{path}: cannot be written ({reason}); finished shards are kept: make room and "
-                "run the same command again"
+                f"{path}: cannot be written ({reason}); finished shards are kept: free some "
+                "space and run the same command again"
             ) from error
         size = temporary.stat().st_size
     records = record - first_record
@@ -285,7 +285,7 @@ def write_shard(
 
 def _serialise(record: int, table: pa.Table, row: int, image: PreparedImage) -> bytes:
     """Returns the tf.train.Example of one record."""
-    # Imported here: the workers import this module too, and need not wait for TensorFlow.
+    # Imported here: workers import this module too and need not wait for TensorFlow.
     from tensorflow.train import Example
 
     example = Example()
@@ -300,7 +300,7 @@ def _serialise(record: int, table: pa.Table, row: int, image: PreparedImage) -> 
 
 
 def _write_rejects(work: _Work, rejects: dict[int, str], path: Path) -> None:
-    """Writes rejects.csv; its rows are numbered as in the manifest's error messages."""
+    """Writes rejects.csv, with row numbers as in error messages about the manifest."""
     indices = sorted(rejects)
     rows = rows_in_file(work.config.manifest, work.places[indices])
     with atomic_path(path) as temporary, open(temporary, "w", encoding="utf-8", newline="") as file:
@@ -311,7 +311,7 @@ def _write_rejects(work: _Work, rejects: dict[int, str], path: Path) -> None:
 
 
 def numbered(table: pa.Table) -> pa.Table:
-    """Returns the rows with their number in column `record`."""
+    """Returns the table with row numbers in a column `record`."""
     numbers = pa.array(np.arange(table.num_rows, dtype=np.int64))
     return table.add_column(0, RESERVED_COLUMN, numbers)
 

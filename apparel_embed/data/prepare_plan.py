@@ -1,4 +1,4 @@
-"""What a prepared dataset is made from."""
+"""Configuration of a prepared dataset, and the plan that identifies its contents."""
 
 from __future__ import annotations
 
@@ -29,14 +29,14 @@ PHOTOGRAPH_SIDE = 640
 
 @dataclasses.dataclass(frozen=True)
 class PrepareConfig:
-    """What to prepare, and how.
+    """Configuration of `prepare`.
 
     Attributes:
       manifest: CSV or Parquet file, see `read_manifest`.
-      output: directory to make.
-      val_fraction: None for `USUAL_VAL_FRACTION` where the manifest has no row of split val, else
-        none.
-      map_verticals: other names for verticals of the manifest, see `map_verticals`.
+      output: directory to create.
+      val_fraction: share of the groups to hold out; None for `USUAL_VAL_FRACTION` if the manifest
+        has no val rows, and 0 if it has.
+      map_verticals: new names of verticals of the manifest, see `map_verticals`.
 
     Examples:
       >>> PrepareConfig("data/manifest.csv", "data/prepared", val_fraction=0.1).max_side
@@ -58,8 +58,8 @@ class PrepareConfig:
     )
     val_group_column: str = setting(
         "item_id",
-        "column whose values are the groups that stay together, e.g. style_id where an item is "
-        "one colour of a style",
+        "column whose values are the groups that stay together, e.g. style_id if an item is one "
+        "colour of a style",
         flag="split_by",
     )
     seed: int = seed_setting("the choice of held-out groups", flag="split_seed", seldom=True)
@@ -67,7 +67,7 @@ class PrepareConfig:
     map_verticals: Mapping[str, str] = dataclasses.field(default_factory=dict)
     photographs: bool = setting(
         False,
-        "prepare each image that has boxes once, whole, with all its boxes: for the detector",
+        "prepare each image with boxes once, as a whole with all its boxes, for the detector",
         seldom=True,
     )
 
@@ -77,22 +77,22 @@ class PrepareConfig:
 
     @property
     def settings(self) -> dict[str, Any]:
-        """The values on which the result depends, beside manifest and images."""
+        """The settings that determine the result, together with manifest and images."""
         values = dataclasses.asdict(self)
         del values["manifest"], values["output"]
-        # As before there was such a thing.
+        # Datasets prepared before this setting existed do not have it.
         if not self.photographs:
             del values["photographs"]
         return values
 
 
 def make_plan(config: PrepareConfig, table: pa.Table) -> dict[str, Any]:
-    """Returns all that decides what the dataset will contain, as JSON."""
+    """Returns everything that determines the contents of the dataset, as JSON values."""
     directory, made = Path(config.manifest).parent, Path(config.output) / DATASET_FILE
     since = made.stat().st_mtime if made.is_file() else math.inf
     newer = 0
     sizes = np.empty(table.num_rows, "<i8")
-    # Chunk by chunk: of millions of paths Python's strings take several times as much.
+    # Chunk by chunk: millions of paths take several times the memory as Python strings.
     images = itertools.chain.from_iterable(
         chunk.to_pylist() for chunk in table["image"].iterchunks()
     )
@@ -105,8 +105,8 @@ def make_plan(config: PrepareConfig, table: pa.Table) -> dict[str, Any]:
             sizes[row] = -1
     if newer:
         logging.warning(
-            "%s: %s written after it was prepared, and only sizes were compared; if their content "
-            "has changed, remove the dataset and prepare it again",
+            "%s: %s modified after it was prepared, but only sizes were compared; if the contents "
+            "have changed, remove the dataset and prepare it again",
             config.output,
             counted(newer, "image was", "images were"),
         )
@@ -114,6 +114,6 @@ def make_plan(config: PrepareConfig, table: pa.Table) -> dict[str, Any]:
         "schema_version": SCHEMA_VERSION,
         "settings": config.settings,
         "manifest_sha256": fingerprint_files([Path(config.manifest)]),
-        # The sizes alone: to read every image once more would take as long as the work itself.
+        # Sizes only: reading all images again would take as long as preparing them.
         "image_sizes_sha256": hashlib.sha256(sizes.tobytes()).hexdigest(),
     }

@@ -1,4 +1,4 @@
-"""Reading a prepared dataset: images by record number, and what is known about each."""
+"""Reads a prepared dataset: images by record number, and the columns of the manifest."""
 
 from __future__ import annotations
 
@@ -25,26 +25,26 @@ INDEX_FILE = "index.parquet"
 REJECTS_FILE = "rejects.csv"
 _READ_AT_ONCE = 256
 
-# Single records are read in any order: reading ahead would only waste the disk.
+# Single records are read in any order: reading ahead would be wasted.
 _READER_OPTIONS = "readahead_buffer_size:0,max_parallelism:0"
 
 
 def shard_name(shard: int, shards: int) -> str:
-    """Returns the file name of shard `shard` (from 0) of `shards`."""
+    """Returns the file name of shard number `shard` (from 0) of `shards`."""
     return f"records-{shard:05d}-of-{shards:05d}.array_record"
 
 
 class PreparedDataset:
-    r"""A finished prepared dataset, open for reading; made by `open`.
+    r"""A finished prepared dataset, opened with `open`.
 
-    Safe to use from several threads.
+    Thread-safe.
 
     Attributes:
-      directory: where the dataset lies.
-      fingerprint: SHA-256 (hex) over the contents of all shards and of the index.
+      directory: directory of the dataset.
+      fingerprint: SHA-256 (hex) of the contents of all shards and of the index.
       index: one row per record, in record order: `record` (int64) and the manifest's columns.
       verticals: names of the verticals, sorted.
-      info: the contents of dataset.json: counts, settings, shards.
+      info: contents of dataset.json: counts, settings, shards.
 
     Examples:
       >>> dataset = PreparedDataset.open("data/prepared")
@@ -68,14 +68,14 @@ class PreparedDataset:
 
     @classmethod
     def open(cls, directory: str | os.PathLike[str]) -> PreparedDataset:
-        """Opens a prepared dataset and checks that all its files are there and whole.
+        """Opens a prepared dataset and checks that all its files exist and are complete.
 
         Args:
-          directory: what was given to `tools/prepare_dataset.py` as --output.
+          directory: the --output of `tools/prepare_dataset.py`.
 
         Raises:
-          UserError: there is no such directory, it is no prepared dataset or not finished, it
-            has another schema version, or a file is missing or of another size than written.
+          UserError: if the directory does not exist, is not a finished prepared dataset or has
+            another schema version, or if a file is missing or its size has changed.
         """
         directory = Path(directory)
         _check_directory(directory)
@@ -83,11 +83,11 @@ class PreparedDataset:
         for shard in info["shards"]:
             path = directory / shard["file"]
             if not path.is_file():
-                raise UserError(f"{path}: missing, though {DATASET_FILE} lists it; prepare again")
+                raise UserError(f"{path}: missing, but {DATASET_FILE} lists it; prepare again")
             size = path.stat().st_size
             if size != shard["bytes"]:
                 raise UserError(
-                    f"{path}: has {size} bytes instead of {shard['bytes']}: truncated or changed; "
+                    f"{path}: expected {shard['bytes']} bytes, got {size}: truncated or changed; "
                     "prepare again"
                 )
         try:
@@ -107,30 +107,30 @@ class PreparedDataset:
 
     @property
     def reject_count(self) -> int:
-        """Number of images of the manifest that could not be prepared."""
+        """Number of images of the manifest that were rejected."""
         return self.info["rejects"]
 
     def column(self, name: str) -> np.ndarray:
-        """Returns a column of the index: `record`, `x_min` ... or any column of the manifest.
+        """Returns a column of the index: `record`, or any column of the manifest.
 
         Returns:
-          An array [len(self)]: int64 for `record`, float64 for the box (NaN where there is
-          none), else objects of type str.
+          An array [len(self)]: int64 for `record`, float64 for the box (NaN without a box),
+          otherwise objects of type str.
 
         Raises:
-          UserError: the manifest had no such column.
+          UserError: if the manifest had no such column.
         """
         return self._column(name).to_numpy()
 
     def codes(self, name: str) -> tuple[np.ndarray, np.ndarray]:
-        """Returns a column of texts as numbers, which take little memory and time.
+        """Returns a text column as codes, which need less memory and time.
 
         Returns:
-          int32 [len(self)], the number of each record's text among all different ones, sorted; and
+          int32 [len(self)], the index of each record's text among the distinct texts, sorted; and
           these texts.
 
         Raises:
-          UserError: the manifest had no such column.
+          UserError: if the manifest had no such column.
         """
         codes, texts = ranked_codes_of(self._column(name))
         return codes, texts.to_numpy(zero_copy_only=False)
@@ -142,11 +142,11 @@ class PreparedDataset:
         verticals: Sequence[str] | None = None,
         roles: Sequence[str] | None = None,
     ) -> np.ndarray:
-        """Returns the records that satisfy all conditions given.
+        """Returns the records that satisfy all given conditions.
 
         Args:
-          split: `train`, `val`, `test` or `unlabelled`; None for all. What is unlabelled may
-            have an empty `item_id`.
+          split: `train`, `val`, `test` or `unlabelled`; None for all. Unlabelled records may have
+            an empty `item_id`.
           verticals: names of verticals; None for all.
           roles: some of `query`, `gallery`, `both`; None for all. The queries of a split are
             the records with role `query` or `both`.
@@ -155,7 +155,7 @@ class PreparedDataset:
           int64 record numbers, ascending.
 
         Raises:
-          UserError: a split, vertical or role that is not known.
+          UserError: if a split, vertical or role is unknown.
         """
         chosen = pa.chunked_array([pa.repeat(pa.scalar(True), len(self))])
         conditions = (
@@ -167,12 +167,12 @@ class PreparedDataset:
             if wanted is None:
                 continue
             if isinstance(wanted, str):
-                raise TypeError(f"{column}: a sequence of names is needed, not {wanted!r}")
+                raise TypeError(f"{column}: expected a sequence of names, got {wanted!r}")
             for value in wanted:
                 if value not in known:
                     raise UserError(
                         f"{self.directory}: unknown {column} {value!r}; "
-                        f"there are {', '.join(known)}"
+                        f"expected one of {', '.join(known)}"
                     )
             matches = pc.is_in(self.index[column], value_set=pa.array(wanted, pa.string()))
             chosen = pc.and_(chosen, matches)
@@ -182,14 +182,14 @@ class PreparedDataset:
         """Returns images as JPEG bytes.
 
         Args:
-          records: record numbers in [0, len(self)), in any order, repeats allowed.
+          records: record numbers in [0, len(self)), in any order; they may repeat.
 
         Returns:
           One JPEG file (sRGB) per entry of `records`, in the same order.
 
         Raises:
-          IndexError: a record number is out of range.
-          UserError: a shard is damaged; the message names file and record.
+          IndexError: if a record number is out of range.
+          UserError: if a shard is damaged; the message names file and record.
         """
         wanted = np.asarray(records, np.int64).reshape(-1)
         if wanted.size and not 0 <= wanted.min() <= wanted.max() < len(self):
@@ -206,7 +206,7 @@ class PreparedDataset:
         if name not in self.index.column_names:
             raise UserError(
                 f"{self.directory}: no column {name!r}; "
-                f"there are {', '.join(self.index.column_names)}"
+                f"expected one of {', '.join(self.index.column_names)}"
             )
         return self.index[name]
 
@@ -214,15 +214,15 @@ class PreparedDataset:
         """Reads every record, which takes as long as reading all shards once.
 
         Raises:
-          UserError: a shard is damaged; the message names file and record.
+          UserError: if a shard is damaged; the message names file and record.
         """
         for start in range(0, len(self), _READ_AT_ONCE):
             self.read_images(range(start, min(start + _READ_AT_ONCE, len(self))))
 
     def _read_shard(self, shard: int, records: np.ndarray) -> list[bytes]:
         """Returns the images of `records`, all of which are in `shard`."""
-        # Imported when the first image is read: the workers of prepare import this module
-        # too, and need not wait for TensorFlow.
+        # Imported here: the workers of `prepare` import this module too and need not wait for
+        # TensorFlow.
         from tensorflow.train import Example
 
         try:
@@ -241,7 +241,7 @@ class PreparedDataset:
             except Exception as error:
                 raise self._damaged(shard, int(record), error) from error
             if stored != record:
-                raise self._damaged(shard, int(record), f"it holds record {stored}")
+                raise self._damaged(shard, int(record), f"it contains record {stored}")
             images.append(image)
         return images
 
@@ -249,10 +249,10 @@ class PreparedDataset:
         return array_record_module.ArrayRecordReader(str(self._shards[shard]), _READER_OPTIONS)
 
     def _find_damage(self, shard: int, records: np.ndarray, error: Exception) -> UserError:
-        """Returns the error that names the first of `records` that cannot be read alone."""
+        """Returns an error that names the first of `records` that cannot be read."""
         for record in records:
             try:
-                # A reader that failed stays in its failed state, hence a new one per record.
+                # A reader that failed stays in a failed state, so each record needs a new one.
                 self._open_shard(shard).read([int(record - self._starts[shard])])
             except (RuntimeError, ValueError, IndexError) as single:
                 return self._damaged(shard, int(record), single)
@@ -269,13 +269,13 @@ def load_prepared(directory: str | os.PathLike[str]) -> PreparedDataset:
     """Opens a prepared dataset.
 
     Args:
-      directory: what `prepare`, or `tools/prepare_dataset.py`, made.
+      directory: output of `prepare` or `tools/prepare_dataset.py`.
 
     Returns:
-      The dataset; its images are read when they are asked for.
+      The dataset; its images are read on request.
 
     Raises:
-      UserError: it is no prepared dataset, not finished or damaged; the message names the file.
+      UserError: if it is not a finished prepared dataset or is damaged; the message names the file.
 
     Examples:
       >>> dataset = load_prepared("data/prepared")
@@ -295,16 +295,16 @@ def _check_directory(directory: Path) -> None:
         raise UserError(f"{directory}: is still partial; run prepare again to finish it")
     if not directory.exists():
         raise UserError(
-            f"{directory}: directory does not exist; tools/prepare_dataset.py makes a prepared "
-            "dataset, as does tools/run_pipeline.py"
+            f"{directory}: directory does not exist; create a prepared dataset with "
+            "tools/prepare_dataset.py or tools/run_pipeline.py"
         )
     if not directory.is_dir():
-        raise UserError(f"{directory}: is a file; a prepared dataset is a directory")
+        raise UserError(f"{directory}: is a file; expected the directory of a prepared dataset")
     raise UserError(f"{directory}: not a prepared dataset: it has no {DATASET_FILE}")
 
 
 def _read_info(path: Path) -> dict[str, Any]:
-    """Returns the contents of dataset.json, checked for version and fields."""
+    """Returns the contents of dataset.json after checking its version and fields."""
     try:
         info = read_json(path)
         info["schema_version"]
@@ -313,5 +313,5 @@ def _read_info(path: Path) -> dict[str, Any]:
     check_format(path.parent, "prepared dataset", info, SCHEMA_VERSION, "remove it, prepare again")
     missing = {"fingerprint", "counts", "records", "rejects", "shards"} - set(info)
     if missing:
-        raise UserError(f"{path}: misses {', '.join(sorted(missing))}; prepare again")
+        raise UserError(f"{path}: missing {', '.join(sorted(missing))}; prepare again")
     return info

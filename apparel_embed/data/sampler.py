@@ -1,6 +1,6 @@
-"""Which records make the batch of a step: a pure function of seed and step.
+"""Samplers: the batch of a step is a pure function of seed and step.
 
-So that a resumed training sees exactly the batches that one never interrupted would have seen.
+So a resumed training sees exactly the batches that an uninterrupted one would have seen.
 """
 
 from __future__ import annotations
@@ -20,17 +20,16 @@ from apparel_embed.data.config import VERTICAL_WEIGHTS
 
 @dataclasses.dataclass(frozen=True)
 class PKSampler:
-    """P x K batches: P items, K images of each.
+    """P x K batches: P items with K images each.
 
-    A batch is positions of images int64 [P * K] and labels int32 [P * K] (row of the item).
-    Every epoch walks through all items in a new order; what is left of them at its end, fewer than
-    P, waits for the next. An item with fewer than K images shows some of them more than once
-    (augmented differently).
+    A batch is positions of images, int64 [P * K], and labels, int32 [P * K] (row of the item).
+    Every epoch goes through all items in a new order and drops the remainder of fewer than P items.
+    An item with fewer than K images repeats some of them (augmented differently).
 
     Attributes:
-      positions: int64 [n], positions of the images, those of an item side by side.
-      starts: int64 [items], where in `positions` those of each item begin.
-      counts: int64 [items], images of each item, at least 1.
+      positions: int64 [n], positions of the images, grouped by item.
+      starts: int64 [items], start of each item's images in `positions`.
+      counts: int64 [items], number of images of each item, at least 1.
       items_per_batch: P.
       images_per_item: K.
       seed: any integer.
@@ -53,15 +52,15 @@ class PKSampler:
         seed: int,
         min_images: int = 2,
     ) -> PKSampler:
-        """Makes a sampler.
+        """Creates a sampler.
 
         Args:
-          items: [n] item of each image, texts or numbers.
-          items_per_batch: P; where fewer items are usable, all of them make the batch.
+          items: [n], item of each image, texts or numbers.
+          items_per_batch: P; if fewer items are usable, a batch contains all of them.
           images_per_item: K, at least 2.
           seed: any integer.
-          min_images: items with fewer images are left out. With 1, an item seen once still
-            counts, its positives being augmentations of its one image.
+          min_images: items with fewer images are excluded. With 1, items with a single image are
+            used: their positives are augmentations of that image.
 
         Raises:
           UserError: if fewer than two items are usable: there would be no negatives.
@@ -85,12 +84,12 @@ class PKSampler:
 
     @property
     def batch_size(self) -> int:
-        """P * K, images a batch."""
+        """P * K, the number of images per batch."""
         return self.items_per_batch * self.images_per_item
 
     @property
     def steps_per_epoch(self) -> int:
-        """Number of batches that show every item once (but for less than a batch)."""
+        """Number of batches that show every item once, except a remainder of less than P items."""
         return self.item_count // self.items_per_batch
 
     def batch(self, step: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
@@ -98,17 +97,17 @@ class PKSampler:
         return self.batch_of(self.epoch_order(step // self.steps_per_epoch), step)
 
     def epoch_order(self, epoch: tf.Tensor) -> tf.Tensor:
-        """Returns all items in the order of an epoch, int32; takes long where there are many."""
+        """Returns all items in the order of an epoch, int32; slow if there are many."""
         return _shuffled(tf.range(self.item_count), self.seed, epoch)
 
     def batch_of(self, order: tf.Tensor, step: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        """Returns what `batch` does, of a step whose epoch's order is at hand."""
+        """Returns the same as `batch`, given the order of the step's epoch."""
         items = _slice(order, step % self.steps_per_epoch, self.items_per_batch)
         all_positions, all_starts, all_counts = _tensors(self.positions, self.starts, self.counts)
         starts = tf.gather(all_starts, items)[:, tf.newaxis]
         counts = tf.gather(all_counts, items)[:, tf.newaxis]
-        # As many columns as the largest of all items has images, whatever the batch: a batch of
-        # other items would draw other numbers else.
+        # As many columns as the largest of all items has images: otherwise the random numbers would
+        # depend on the items of the batch.
         most = int(self.counts.max())
         keys = tf.random.stateless_uniform((self.items_per_batch, most), seed=[self.seed + 1, step])
         present = tf.range(most, dtype=tf.int64)[tf.newaxis] < counts
@@ -123,13 +122,13 @@ class PKSampler:
 
 @dataclasses.dataclass(frozen=True)
 class EpochSampler:
-    """Batches that walk through all images, in a new order every epoch.
+    """Batches that go through all images, in a new order every epoch.
 
     A batch is positions int64 [batch_size].
 
     Attributes:
       count: number of images.
-      batch_size: images a batch, at most `count`.
+      batch_size: images per batch, at most `count`.
       seed: any integer.
     """
 
@@ -139,18 +138,18 @@ class EpochSampler:
 
     @classmethod
     def over(cls, count: int, *, batch_size: int, seed: int) -> EpochSampler:
-        """Makes a sampler; a batch larger than the dataset shrinks to it.
+        """Creates a sampler; a batch size above the number of images is reduced to it.
 
         Raises:
           UserError: if there are no images.
         """
         if not count:
-            raise UserError("there are no images to train on; at least 1 is needed")
+            raise UserError("no images to train on; expected at least 1")
         return EpochSampler(count, min(batch_size, count), seed)
 
     @property
     def steps_per_epoch(self) -> int:
-        """Number of batches that show every image once (but for less than a batch)."""
+        """Number of batches that show every image once, except a remainder of less than a batch."""
         return self.count // self.batch_size
 
     def batch(self, step: tf.Tensor) -> tf.Tensor:
@@ -158,27 +157,27 @@ class EpochSampler:
         return self.batch_of(self.epoch_order(step // self.steps_per_epoch), step)
 
     def epoch_order(self, epoch: tf.Tensor) -> tf.Tensor:
-        """Returns all positions in the order of an epoch; takes long where there are many."""
+        """Returns all positions in the order of an epoch; slow if there are many."""
         return _shuffled(tf.range(self.count, dtype=tf.int64), self.seed, epoch)
 
     def batch_of(self, order: tf.Tensor, step: tf.Tensor) -> tf.Tensor:
-        """Returns what `batch` does, of a step whose epoch's order is at hand."""
+        """Returns the same as `batch`, given the order of the step's epoch."""
         return _slice(order, step % self.steps_per_epoch, self.batch_size)
 
 
 @dataclasses.dataclass(frozen=True)
 class WeightedSampler(EpochSampler):
-    """Batches that show some images more often than others: as often as their weights say.
+    """Batches that show each image in proportion to its weight.
 
     An epoch has as many places as there are images, filled by systematic sampling (Madow 1949,
-    "On the Theory of Systematic Sampling, II"): the weights, scaled to sum up to the number of
-    places, lie end to end, and place i takes the image that covers i + u, with one u for the
-    epoch, uniform in [0, 1). An image of scaled weight w comes floor(w) or ceil(w) times, w times
-    on average, and the same holds for neighbours together, such as those of one vertical.
+    "On the Theory of Systematic Sampling, II"): the weights, scaled to sum to the number of places,
+    are laid end to end, and place i takes the image that covers i + u, with one u per epoch,
+    uniform in [0, 1). An image with scaled weight w is shown floor(w) or ceil(w) times, w times on
+    average. The same holds for the sum over neighbours, such as the images of one vertical.
 
     Attributes:
-      order: int64 [count] positions, so that those which belong together are neighbours.
-      ends: float64 [count], where the weight of each of `order` ends; the last is `count`.
+      order: int64 [count], positions, with those of a vertical next to each other.
+      ends: float64 [count], end of each weight in the order of `order`; the last is `count`.
     """
 
     order: np.ndarray
@@ -194,13 +193,13 @@ class WeightedSampler(EpochSampler):
         seed: int,
         more_often: Mapping[Any, float] | None = None,
     ) -> WeightedSampler:
-        """Makes a sampler that shares an epoch out to verticals, and evenly within each.
+        """Creates a sampler that divides an epoch among verticals, and evenly within each.
 
         Args:
-          verticals: [n] vertical of each image.
-          weights: one of `VERTICAL_WEIGHTS`.
+          verticals: [n], vertical of each image.
+          weights: name in `VERTICAL_WEIGHTS`.
           more_often: factors for the shares of some verticals, above 0.
-          batch_size: images a batch; one larger than the dataset shrinks to it.
+          batch_size: images per batch; reduced to the number of images if larger.
           seed: any integer.
 
         Raises:
@@ -220,7 +219,7 @@ class WeightedSampler(EpochSampler):
         return cls(places.count, places.batch_size, seed, order, ends)
 
     def batch_of(self, order: tf.Tensor, step: tf.Tensor) -> tf.Tensor:
-        """Returns what `batch` does, of a step whose epoch's order of places is at hand."""
+        """Returns the same as `batch`, given the order of places in the step's epoch."""
         epoch = step // self.steps_per_epoch
         start = tf.random.stateless_uniform((), [self.seed + 1, epoch], dtype=tf.float64)
         covered = tf.cast(EpochSampler.batch_of(self, order, step), tf.float64) + start
@@ -235,23 +234,23 @@ def _shuffled(values: tf.Tensor, seed: int, epoch: tf.Tensor) -> tf.Tensor:
 
 
 def _slice(order: tf.Tensor, offset: tf.Tensor, size: int) -> tf.Tensor:
-    """Returns the part of an epoch's order that makes its batch number `offset`."""
+    """Returns batch number `offset` of an epoch with the given order."""
     start = tf.cast(offset, order.dtype) * size
     return tf.ensure_shape(order[start : start + size], [size])
 
 
 def _grouped(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Groups positions by value, a text or a number.
+    """Groups positions by value, texts or numbers.
 
     Returns:
-      int64 [n], positions in the order of their values, rising within a value; and how many there
-      are of each value, int64.
+      int64 [n], positions in the order of their values, ascending within a value; and int64, the
+      count of each value.
     """
     codes, _ = ranked_codes_of(pa.chunked_array([pa.array(values)]))
     return np.argsort(codes, kind="stable"), np.bincount(codes)
 
 
 def _tensors(*arrays: np.ndarray) -> list[tf.Tensor]:
-    """Returns arrays as tensors outside the graph, which else would copy them time and again."""
+    """Returns arrays as tensors outside the graph, which would otherwise copy them repeatedly."""
     with tf.init_scope(), tf.device("CPU"):
         return [tf.constant(array) for array in arrays]

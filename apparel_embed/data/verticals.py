@@ -1,4 +1,4 @@
-"""Verticals of a manifest, or other values, renamed, merged or left out, as flags say."""
+"""Renames, merges or excludes verticals of a manifest, or values of other columns."""
 
 from __future__ import annotations
 
@@ -14,56 +14,56 @@ from apparel_embed.data.columns import codes_of, find_torn_item
 def parse_pairs(
     flag: str, entries: Sequence[str], *, allowed: str, what: str, at_last_colon: bool = False
 ) -> dict[str, str]:
-    """Reads pairs, each `name:value`; spaces around names and values do not count.
+    """Parses pairs of the form `name:value`; spaces around names and values are ignored.
 
     Args:
-      flag: name of the flag that they come from.
-      entries: the pairs; values may be empty.
-      allowed: what an entry is to be like, for the message.
-      what: what is named, for the message.
-      at_last_colon: names may hold colons, values may not; else the other way round.
+      flag: name of the flag, for messages.
+      entries: pairs; values may be empty.
+      allowed: description of a valid entry, for messages.
+      what: kind of the named things, for messages.
+      at_last_colon: whether names may contain colons and values may not, or the other way round.
 
     Returns:
-      Values by names, in their order.
+      Values by name, in order.
 
     Raises:
-      UserError: an entry without a colon or a name, or a name that is there twice.
+      UserError: if an entry has no colon or no name, or a name occurs twice.
     """
     pairs: dict[str, str] = {}
     for entry in entries:
         parts = entry.rpartition(":") if at_last_colon else entry.partition(":")
         name, colon, value = (part.strip() for part in parts)
         if not colon or not name:
-            raise UserError(f"--{flag}: {entry!r} is not allowed; {allowed}")
+            raise UserError(f"--{flag}: {entry!r} is invalid; {allowed}")
         if name in pairs:
-            raise UserError(f"--{flag}: {name!r} is there twice; name each {what} once")
+            raise UserError(f"--{flag}: {name!r} occurs twice; name each {what} once")
         pairs[name] = value
     return pairs
 
 
 def parse_mapping(entries: Sequence[str], column: str = "vertical") -> dict[str, str]:
-    """Reads what verticals, or values of another column, are to become.
+    """Parses new names of verticals, or of values of another column.
 
     Args:
-      entries: each `old:new`; nothing after the last colon leaves the vertical out.
-      column: what they are values of; the flag is named after it.
+      entries: pairs `old:new`; nothing after the last colon excludes the vertical.
+      column: column of the values; the flag is named after it.
 
     Returns:
-      New names by old ones, "" for what is left out.
+      New names by old name, "" for excluded values.
 
     Raises:
-      UserError: an entry without a colon or an old name, or an old name that is there twice.
+      UserError: if an entry has no colon or no old name, or an old name occurs twice.
     """
-    allowed = f"each is old:new, or old: to leave that {column} out"
+    allowed = f"expected old:new, or old: to exclude that {column}"
     flag = f"map_{column}s"
     return parse_pairs(flag, entries, allowed=allowed, what=column, at_last_colon=True)
 
 
 def map_verticals(table: pa.Table, mapping: Mapping[str, str]) -> pa.Table:
-    """Does what `map_values` does to verticals, of which an item has one.
+    """Applies `map_values` to verticals and checks that every item has one vertical.
 
     Raises:
-      UserError: as `map_values`, or an item would be in two verticals.
+      UserError: as in `map_values`, or if an item would be in two verticals.
     """
     if not mapping:
         return table
@@ -79,21 +79,21 @@ def map_verticals(table: pa.Table, mapping: Mapping[str, str]) -> pa.Table:
 
 
 def map_values(table: pa.Table, column: str, mapping: Mapping[str, str]) -> pa.Table:
-    """Renames values of a column, merges those that get the same name, and leaves some out.
+    """Renames values of a column, merges those with the same new name, and excludes some.
 
-    All at once: `{"a": "b", "b": "a"}` swaps two names.
+    Names are mapped simultaneously: `{"a": "b", "b": "a"}` swaps two names.
 
     Args:
-      table: at least that column, strings without nulls.
-      column: its name in the singular; the flag in messages is named after it.
-      mapping: new names by old ones; an empty new name leaves the value's rows out. Values that are
-        not named stay as they are.
+      table: table with that column, strings without nulls.
+      column: name of the column, in the singular; the flag in messages is named after it.
+      mapping: new names by old name; an empty new name excludes the value's rows. Other values do
+        not change.
 
     Returns:
-      The table with other values, without the rows left out; the others keep their order.
+      The table with the new values, without the excluded rows; the others keep their order.
 
     Raises:
-      UserError: a value that the table does not have, or no row is left.
+      UserError: if the table does not have a value, or no row is left.
     """
     if not mapping:
         return table
@@ -102,10 +102,10 @@ def map_values(table: pa.Table, column: str, mapping: Mapping[str, str]) -> pa.T
     for old in mapping:
         if old not in known:
             raise UserError(
-                f"--map_{column}s: no {column} {old!r}; there are {', '.join(sorted(known))}"
+                f"--map_{column}s: no {column} {old!r}; expected one of {', '.join(sorted(known))}"
             )
     targets = [mapping.get(name, name) for name in known]
-    # What was empty before is not what is left out.
+    # Values that were already empty are not excluded.
     kept = np.array([bool(target) or name not in mapping for name, target in zip(known, targets)])
     mapped = pa.array(targets, names.type).take(pa.array(codes))
     table = table.set_column(table.column_names.index(column), column, mapped)
@@ -113,7 +113,7 @@ def map_values(table: pa.Table, column: str, mapping: Mapping[str, str]) -> pa.T
         table = table.filter(pa.array(kept[codes]))
     if not table.num_rows:
         raise UserError(
-            f"--map_{column}s leaves no row: all {column}s ({', '.join(sorted(known))}) are left "
-            "out; keep at least one"
+            f"--map_{column}s leaves no row: all {column}s ({', '.join(sorted(known))}) are "
+            "excluded; keep at least one"
         )
     return table

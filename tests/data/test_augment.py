@@ -35,13 +35,13 @@ SEED = tf.constant([3, 4])
 
 
 def noise(count=6, side=16):
-    """Smooth coloured images, all alike: what differs after augmentation differs by chance."""
+    """Returns identical smooth images: any difference after augmentation is random."""
     y, x = np.mgrid[0:side, 0:side] / (side - 1)
-    one = np.stack([40 + 180 * x, 60 + 120 * y, 200 - 150 * x * y], axis=-1)
-    return tf.constant(np.repeat(one[np.newaxis], count, axis=0), tf.float32)
+    image = np.stack([40 + 180 * x, 60 + 120 * y, 200 - 150 * x * y], axis=-1)
+    return tf.constant(np.repeat(image[np.newaxis], count, axis=0), tf.float32)
 
 
-def test_same_seed_gives_the_same_bits_and_another_seed_other_images():
+def test_the_same_seed_gives_the_same_bits_and_another_seed_other_images():
     augment = Augmenter(EVERYTHING)
     first = augment(noise(), SEED)
     np.testing.assert_array_equal(augment(noise(), SEED), first)
@@ -49,7 +49,7 @@ def test_same_seed_gives_the_same_bits_and_another_seed_other_images():
         assert np.abs(augment(noise(), tf.constant(other)) - first).max() > 1
 
 
-def test_two_augmenters_agree_whatever_the_global_seed_and_what_ran_before():
+def test_two_augmenters_agree_whatever_the_global_seed_and_earlier_calls():
     first = Augmenter(EVERYTHING)(noise(), SEED)
     tf.random.set_seed(987)
     tf.random.uniform([3])
@@ -101,7 +101,7 @@ def test_a_tf_data_pipeline_gives_the_same_images():
     np.testing.assert_array_equal(streamed[0], streamed[2])
 
 
-def test_values_stay_in_range_and_shape_is_kept():
+def test_values_stay_in_range_and_the_shape_is_kept():
     random = tf.random.stateless_uniform([8, 20, 20, 3], [1, 1], 0, 255)
     config = dataclasses.replace(EVERYTHING, brightness=0.9, contrast=0.9, saturation=1.0, hue=1.0)
     for seed in range(4):
@@ -113,7 +113,7 @@ def test_values_stay_in_range_and_shape_is_kept():
         assert out.max() <= 255
 
 
-def test_nothing_switched_on_changes_nothing():
+def test_images_are_unchanged_if_everything_is_off():
     images = noise()
     np.testing.assert_array_equal(Augmenter(NOTHING)(images, SEED), images)
 
@@ -137,7 +137,7 @@ def test_a_tiny_strength_changes_little(name):
     assert np.abs(out - images).mean() < 2
 
 
-def test_about_half_of_the_images_are_mirrored_and_the_others_left_alone():
+def test_about_half_of_the_images_are_mirrored_and_the_others_unchanged():
     images = noise(400, side=4)
     out = Augmenter(AugmentConfig(zoom=0.0, translation=0.0))(images, SEED).numpy()
     same = (out == images.numpy()).all(axis=(1, 2, 3))
@@ -146,7 +146,7 @@ def test_about_half_of_the_images_are_mirrored_and_the_others_left_alone():
     assert 150 <= mirrored.sum() <= 250
 
 
-def test_brightness_shifts_all_pixels_of_an_image_alike_both_ways_up_to_the_limit():
+def test_brightness_shifts_all_pixels_of_an_image_equally_up_to_the_limit():
     images = tf.fill([200, 4, 4, 3], 128.0)
     out = Augmenter(dataclasses.replace(NOTHING, brightness=0.2))(images, SEED).numpy()
     shift = out - 128
@@ -156,7 +156,7 @@ def test_brightness_shifts_all_pixels_of_an_image_alike_both_ways_up_to_the_limi
 
 
 @pytest.mark.parametrize("switched", [{"flip": True}, {"zoom": 0.3}, {"translation": 0.2}, "all"])
-def test_boxes_move_with_what_is_in_them(switched):
+def test_boxes_move_with_their_contents(switched):
     all_of_them = {"flip": True, "zoom": 0.3, "translation": 0.2}
     config = dataclasses.replace(NOTHING, **(all_of_them if switched == "all" else switched))
     augmenter, side, count = Augmenter(config), 64, 16
@@ -173,7 +173,7 @@ def test_boxes_move_with_what_is_in_them(switched):
     assert np.ptp(moved, axis=0).max() > 2
 
 
-def test_boxes_cannot_be_turned():
+def test_boxes_cannot_be_rotated():
     augmenter = Augmenter(dataclasses.replace(NOTHING, rotation=5.0))
     with pytest.raises(ValueError, match="rotation 5: expected 0"):
         augmenter.move_boxes(tf.zeros([1, 1, 4]), Augmenter.draw(SEED, 1))

@@ -1,4 +1,4 @@
-"""A dataset that goes on from an earlier one: what is kept, copied and refused."""
+"""A dataset grown from an earlier one: what is kept, copied and refused."""
 
 import csv
 import dataclasses
@@ -37,7 +37,7 @@ def grown_from(tiny_prepared, tmp_path):
 
 
 @pytest.mark.parametrize(("share", "kept"), [(0, 1), (0.5, 8), (1, 16)])
-def test_a_share_of_the_training_images_of_each_vertical_is_kept_and_all_to_measure_by(
+def test_a_share_of_training_images_and_all_val_and_test_images_are_kept(
     tiny_prepared, share, kept
 ):
     records = replayed_records(tiny_prepared, share, seed=3)
@@ -53,12 +53,12 @@ def test_a_share_of_the_training_images_of_each_vertical_is_kept_and_all_to_meas
         assert not np.array_equal(records, replayed_records(tiny_prepared, share, seed=4))
 
 
-def test_unlabelled_images_are_to_learn_from_too(tiny_unlabelled):
+def test_unlabelled_images_count_as_training_images(tiny_unlabelled):
     records = replayed_records(tiny_unlabelled, 0, seed=0)
     assert set(tiny_unlabelled.column("split")[records]) == {"train", "val", "test"}
 
 
-def test_images_are_copied_in_their_order_old_ones_first(grown_from, tmp_path):
+def test_images_are_copied_in_order_old_ones_first(grown_from, tmp_path):
     dataset = grow(grown_from, tmp_path / "prepared")
     old, replayed, new = grown_from.old, grown_from.replayed, grown_from.new
 
@@ -71,11 +71,11 @@ def test_images_are_copied_in_their_order_old_ones_first(grown_from, tmp_path):
         expected = [*old.column(name)[replayed], *new.column(name)]
         assert dataset.column(name).tolist() == expected, name
     np.testing.assert_array_equal(dataset.column("record"), np.arange(len(dataset)))
-    # Only the new images have one.
+    # Only the new images have a colour.
     assert "colour" not in dataset.index.column_names
 
 
-def test_it_is_found_again_planned_beforehand_and_made_of_nothing_else(grown_from, tmp_path):
+def test_a_grown_dataset_is_planned_found_again_and_not_replaced(grown_from, tmp_path):
     output = tmp_path / "prepared"
     plan = plan_growing(grown_from, output)
     assert (plan.state, plan.todo) == ("to do", len(grown_from.replayed) + len(HATS))
@@ -93,19 +93,17 @@ def test_it_is_found_again_planned_beforehand_and_made_of_nothing_else(grown_fro
         grow(other, output)
 
 
-def test_an_image_of_both_is_refused_by_its_name(tiny_prepared, tmp_path):
+def test_an_image_in_both_datasets_is_refused(tiny_prepared, tmp_path):
     (again,) = tiny_prepared.column("image")[:1]
     shutil.copy(tiny_prepared.directory.parent / again, tmp_path / again)
     new = write_hats(tmp_path, [*HATS, (again, "hat9", "train")])
     grown = GrownFrom(tiny_prepared, replayed_records(tiny_prepared, 1, seed=0), new)
 
-    with pytest.raises(UserError, match=f"image '{again}' is in .*, too; images of a new"):
+    with pytest.raises(UserError, match=f"image '{again}' is also in .*; images of a new"):
         grow(grown, tmp_path / "prepared")
 
 
-def test_an_item_of_both_is_refused_as_a_search_would_take_two_garments_for_one(
-    tiny_prepared, tmp_path
-):
+def test_an_item_in_both_datasets_is_refused(tiny_prepared, tmp_path):
     (known,) = tiny_prepared.column("item_id")[:1]
     new = write_hats(tmp_path, [*HATS, ("hat9.png", known, "train")])
     grown = GrownFrom(tiny_prepared, replayed_records(tiny_prepared, 1, seed=0), new)
@@ -114,7 +112,7 @@ def test_an_item_of_both_is_refused_as_a_search_would_take_two_garments_for_one(
         grow(grown, tmp_path / "prepared")
 
 
-def test_images_that_were_prepared_differently_are_refused(tiny_prepared, tmp_path):
+def test_images_prepared_differently_are_refused(tiny_prepared, tmp_path):
     new = write_hats(tmp_path, max_side=24)
     grown = GrownFrom(tiny_prepared, replayed_records(tiny_prepared, 1, seed=0), new)
 

@@ -1,4 +1,4 @@
-"""What `prepare` makes of image files that decoders are at odds about."""
+"""Preparation of image files that decoders disagree about."""
 
 import io
 
@@ -18,6 +18,6 @@ def test_an_image_is_prepared_upright_with_its_colours_on_white(name):
     assert (image.width, image.height) == image_size(data) == SIZE
     pixels = np.asarray(Image.open(io.BytesIO(image.jpeg))).astype(int)
     quarters = [pixels[y, x] for y in (15, 45) for x in (20, 60)]
-    # WebP and JPEG change colours a little; the swapped profile's green is not RED to the digit.
+    # WebP and JPEG change colours a little; the swapped profile's green is not exactly RED.
     tolerance = 60 if "profile" in name else 12
     assert np.abs(np.array(quarters) - colours).max() <= tolerance, quarters

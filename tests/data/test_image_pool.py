@@ -29,7 +29,7 @@ def test_threads_prepare_the_same_images_as_processes(tasks, tmp_path):
     assert by_processes[0].jpeg != by_processes[2].jpeg
 
 
-def test_what_a_uri_leads_to_is_fetched_if_somebody_can(tmp_path):
+def test_remote_uris_are_fetched_if_a_function_is_given(tmp_path):
     def fetch(uri):
         if uri != "gs://bucket/red.png":
             raise RejectedImage("no such file")

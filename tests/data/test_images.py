@@ -39,7 +39,7 @@ def assert_colour(pixel, colour, tolerance=6):
 
 
 def quarters():
-    """Red, green above blue, white; 48 wide, 32 high."""
+    """Returns an image with red, green above blue, white; 48 wide, 32 high."""
     pixels = np.zeros((32, 48, 3), np.uint8)
     pixels[:16, :24], pixels[:16, 24:], pixels[16:, :24], pixels[16:, 24:] = RED, GREEN, BLUE, WHITE
     return Image.fromarray(pixels)
@@ -57,7 +57,7 @@ def assert_quarters(pixels):
         assert_colour(pixels[y, x], colour)
 
 
-# How a camera held in each of the eight ways would have stored the image.
+# How a camera would store the image for each EXIF orientation.
 STORED = {
     1: None,
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -72,7 +72,7 @@ STORED = {
 
 @pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "TIFF", "AVIF"])
 @pytest.mark.parametrize("orientation", sorted(STORED))
-def test_every_exif_orientation_ends_upright(orientation, kind):
+def test_every_exif_orientation_is_turned_upright(orientation, kind):
     if kind == "AVIF" and not features.check("avif"):
         pytest.skip("this Pillow has no AVIF")
     method = STORED[orientation]
@@ -85,7 +85,7 @@ def test_every_exif_orientation_ends_upright(orientation, kind):
 
 
 @pytest.mark.parametrize("orientation", [1, 6, 8, 3])
-def test_box_is_in_upright_pixels_even_of_a_jpeg_decoded_at_reduced_size(orientation):
+def test_boxes_are_in_upright_pixels_even_if_a_jpeg_is_decoded_at_reduced_size(orientation):
     large = quarters().resize((1200, 800), Image.Resampling.NEAREST)
     method = STORED[orientation]
     stored = large if method is None else large.transpose(method)
@@ -103,7 +103,7 @@ def test_box_is_in_upright_pixels_even_of_a_jpeg_decoded_at_reduced_size(orienta
 @pytest.mark.parametrize(
     ("data", "size", "blue"), [(PLAIN, (96, 64), (16, 24)), (TURNED, (64, 96), (24, 48))]
 )
-def test_a_telephones_heic_is_decoded_and_ends_upright(data, size, blue):
+def test_a_phones_heic_is_decoded_and_turned_upright(data, size, blue):
     image = prepare_image(data, ImageSettings(max_side=96))
     assert (image.width, image.height) == image_size(data) == size
     pixels = np.asarray(Image.open(io.BytesIO(image.jpeg)))
@@ -112,14 +112,14 @@ def test_a_telephones_heic_is_decoded_and_ends_upright(data, size, blue):
 
 
 @pytest.mark.parametrize("length", [12, 100, 300, 400, 487])
-def test_heic_that_is_cut_off_is_rejected_with_one_line(length):
+def test_a_truncated_heic_is_rejected_with_a_reason_of_one_line(length):
     with pytest.raises(RejectedImage) as error:
         prepare_image(PLAIN[:length], ImageSettings())
     assert "\n" not in str(error.value)
 
 
-def test_names_of_images_end_as_pillow_and_its_heif_plugin_have_it():
-    image_size(PLAIN)  # Pillow knows of HEIF only once an image was opened.
+def test_suffixes_are_those_of_pillow_and_its_heif_plugin():
+    image_size(PLAIN)  # Pillow registers HEIF only once an image has been opened.
     kinds = Image.registered_extensions()
     assert {kinds[suffix] for suffix in SUFFIXES} == set(FORMATS)
     assert {suffix for suffix, kind in kinds.items() if kind in FORMATS} - {*SUFFIXES} <= {".pfm"}
@@ -130,7 +130,7 @@ def test_broken_exif_is_ignored():
     assert_quarters(prepared(data))
 
 
-def test_orientation_out_of_range_is_ignored():
+def test_an_orientation_out_of_range_is_ignored():
     exif = Image.Exif()
     exif[0x0112] = 77
     assert_quarters(prepared(encode(quarters(), "JPEG", exif=exif.tobytes())))
@@ -162,7 +162,7 @@ def test_formats_keep_size_and_colours(kind, options):
     assert_quarters(pixels)
 
 
-def test_greyscale_one_bit_and_palette():
+def test_greyscale_one_bit_and_palette_images_keep_their_colours():
     grey = prepared(encode(Image.new("L", (8, 8), 100), "PNG"))
     assert_colour(grey[4, 4], (100, 100, 100))
     bit = prepared(encode(Image.new("1", (8, 8), 1), "PNG"))
@@ -170,7 +170,7 @@ def test_greyscale_one_bit_and_palette():
     assert_quarters(prepared(encode(quarters().quantize(8), "PNG")))
 
 
-def test_cmyk_jpeg_keeps_its_colours():
+def test_a_cmyk_jpeg_keeps_its_colours():
     assert_quarters(prepared(encode(quarters().convert("CMYK"), "JPEG", quality=98)))
 
 
@@ -189,7 +189,7 @@ def test_float_pixels_are_rejected():
         prepare_image(encode(Image.new("F", (4, 4), 0.5), "TIFF"), SETTINGS)
 
 
-def test_transparency_is_white_whatever_the_hidden_colour():
+def test_transparent_pixels_become_white_whatever_their_colour():
     rgba = Image.new("RGBA", (16, 8), (*BLUE, 255))
     rgba.paste((0, 0, 0, 0), (8, 0, 16, 8))
     for kind in ("PNG", "WEBP"):
@@ -199,18 +199,18 @@ def test_transparency_is_white_whatever_the_hidden_colour():
         assert_colour(pixels[4, 13], WHITE)
 
 
-def test_half_transparent_black_is_mid_grey():
+def test_half_transparent_black_becomes_mid_grey():
     pixels = prepared(encode(Image.new("RGBA", (8, 8), (0, 0, 0, 128)), "PNG"))
     assert_colour(pixels[4, 4], (127, 127, 127))
 
 
-def test_transparent_border_leaves_no_dark_fringe_when_shrunk():
+def test_a_transparent_border_leaves_no_dark_fringe_after_downscaling():
     rgba = Image.new("RGBA", (256, 256), (0, 0, 0, 0))
     rgba.paste((255, 255, 255, 255), (63, 63, 191, 191))
     assert prepared(encode(rgba, "PNG")).min() >= 250
 
 
-def test_grey_with_alpha_and_palette_with_alpha():
+def test_transparent_grey_and_palette_pixels_become_white():
     grey_alpha = Image.new("LA", (16, 8), (50, 255))
     grey_alpha.paste((0, 0), (8, 0, 16, 8))
     palette = Image.new("P", (16, 8), 0)
@@ -227,7 +227,7 @@ def test_grey_with_alpha_and_palette_with_alpha():
 
 
 @pytest.mark.parametrize("kind", ["GIF", "WEBP", "PNG", "TIFF", "AVIF"])
-def test_of_an_animation_the_first_frame_is_taken(kind):
+def test_the_first_frame_of_an_animation_is_used(kind):
     if kind == "AVIF" and not features.check("avif"):
         pytest.skip("this Pillow has no AVIF")
     frames = [Image.new("RGB", (16, 16), colour) for colour in (RED, GREEN, BLUE)]
@@ -236,7 +236,7 @@ def test_of_an_animation_the_first_frame_is_taken(kind):
 
 
 def wide_gamut_profile():
-    """An sRGB profile in which the red and green primaries have changed places."""
+    """Returns an sRGB profile with swapped red and green primaries."""
     profile = bytearray(ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes())
     count = struct.unpack_from(">I", profile, 128)[0]
     entries = {bytes(profile[132 + 12 * i : 136 + 12 * i]): 132 + 12 * i for i in range(count)}
@@ -246,13 +246,13 @@ def wide_gamut_profile():
 
 
 @pytest.mark.parametrize("kind", ["JPEG", "PNG"])
-def test_icc_profile_is_converted_to_srgb(kind):
+def test_an_icc_profile_is_converted_to_srgb(kind):
     image = Image.new("RGB", (8, 8), RED)
     pixels = prepared(encode(image, kind, icc_profile=wide_gamut_profile()))
     assert_colour(pixels[4, 4], GREEN)
 
 
-def test_icc_profile_is_used_for_images_with_alpha_too():
+def test_an_icc_profile_is_used_for_images_with_alpha_too():
     image = Image.new("RGBA", (16, 8), (*RED, 255))
     image.paste((0, 0, 0, 0), (8, 0, 16, 8))
     pixels = prepared(encode(image, "PNG", icc_profile=wide_gamut_profile()))
@@ -261,7 +261,7 @@ def test_icc_profile_is_used_for_images_with_alpha_too():
 
 
 @pytest.mark.parametrize("mode", ["RGB", "L", "CMYK"])
-def test_broken_or_unfitting_icc_profile_is_ignored(mode):
+def test_a_broken_or_unsuitable_icc_profile_is_ignored(mode):
     plain = encode(quarters().convert(mode), "JPEG", quality=95)
     expected = prepared(plain)
     for profile in (b"garbage", b"\0" * 200):
@@ -274,7 +274,7 @@ def test_broken_or_unfitting_icc_profile_is_ignored(mode):
         np.testing.assert_array_equal(prepared(data), expected)
 
 
-def test_result_has_no_metadata():
+def test_the_result_has_no_metadata():
     exif = Image.Exif()
     exif[0x010E] = "secret"
     data = encode(
@@ -304,20 +304,20 @@ def test_result_has_no_metadata():
     ],
 )
 @pytest.mark.parametrize("kind", ["JPEG", "PNG"])
-def test_longest_side_is_bounded_and_never_enlarged(size, expected, kind):
+def test_the_longest_side_is_limited_and_images_are_never_enlarged(size, expected, kind):
     pixels = prepared(encode(Image.new("RGB", size, (10, 200, 90)), kind))
     assert pixels.shape == (expected[1], expected[0], 3)
     assert_colour(pixels[0, 0], (10, 200, 90))
 
 
-def test_shrinking_averages_instead_of_skipping_pixels():
+def test_downscaling_averages_instead_of_skipping_pixels():
     board = (np.indices((512, 512)).sum(0) % 2 * 255).astype(np.uint8)
     for kind in ("PNG", "JPEG"):
         pixels = prepared(encode(Image.fromarray(board), kind))
         assert np.abs(pixels[4:-4, 4:-4] - 127).max() < 12
 
 
-def test_box_crops_with_margin_clipped_to_the_image():
+def test_a_crop_is_the_box_with_its_margin_clipped_to_the_image():
     assert crop_rectangle((100, 80), (10, 20, 30, 60), 0.1) == (8, 16, 32, 64)
     assert crop_rectangle((100, 80), (-50, -50, 30, 1e6), 0.0) == (0, 0, 30, 80)
     assert crop_rectangle((100, 80), (99.5, 79.5, 99.6, 79.6), 0.0) == (99, 79, 100, 80)
@@ -327,19 +327,19 @@ def test_box_crops_with_margin_clipped_to_the_image():
 @pytest.mark.parametrize(
     "box", [(48, 0, 60, 10), (0, 32, 10, 40), (-9, 0, 0, 10), (0, -9, 10, 0), (99, 99, 100, 100)]
 )
-def test_box_wholly_outside_is_rejected(box):
+def test_a_box_completely_outside_is_rejected(box):
     for kind in ("PNG", "JPEG"):
         with pytest.raises(RejectedImage, match=r"box .* outside the image of 48x32 pixels"):
             prepare_image(encode(quarters(), kind), SETTINGS, box)
 
 
-def test_crop_is_exact_when_nothing_is_shrunk():
+def test_a_crop_is_exact_without_downscaling():
     pixels = prepared(encode(quarters(), "PNG"), box=(24, 16, 48, 32))
     assert pixels.shape == (16, 24, 3)
     assert pixels.min() >= 250
 
 
-def test_name_does_not_matter_and_path_equals_bytes(tmp_path):
+def test_the_suffix_does_not_matter_and_a_path_gives_the_same_as_bytes(tmp_path):
     path = tmp_path / "really-a-png.jpg"
     path.write_bytes(encode(quarters(), "PNG"))
     assert prepare_image(path, SETTINGS) == prepare_image(path.read_bytes(), SETTINGS)
@@ -347,7 +347,7 @@ def test_name_does_not_matter_and_path_equals_bytes(tmp_path):
 
 @pytest.mark.parametrize("orientation", [1, 3, 5, 8])
 @pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "TIFF", "AVIF"])
-def test_size_is_that_of_the_prepared_image(kind, orientation, tmp_path):
+def test_the_size_equals_that_of_the_prepared_image(kind, orientation, tmp_path):
     exif = Image.Exif()
     exif[0x0112] = orientation
     data = encode(Image.new("RGB", (30, 20)), kind, exif=exif)

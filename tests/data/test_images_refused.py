@@ -1,4 +1,4 @@
-"""Files that are no image that can be used, and why they are said to be none."""
+"""Files that are not usable images, and the reasons for their rejection."""
 
 import os
 import struct
@@ -23,7 +23,7 @@ def chunk(kind, body):
     return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
 
 
-def test_bomb_is_rejected_from_its_header_alone():
+def test_a_decompression_bomb_is_rejected_from_its_header_alone():
     header = struct.pack(">IIBBBBB", 12000, 12000, 8, 2, 0, 0, 0)
     bomb = b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", b"") + chunk(b"IEND", b"")
     with pytest.raises(RejectedImage, match="12000x12000 pixels are more than the 100000000"):
@@ -60,12 +60,12 @@ def test_truncated_images_are_rejected_with_a_stable_reason(kind):
         (b"\0" * 100, "not an image|truncated"),
     ],
 )
-def test_what_is_no_image_is_rejected(data, reason):
+def test_files_that_are_not_images_are_rejected(data, reason):
     with pytest.raises(RejectedImage, match=reason):
         prepare_image(data, SETTINGS)
 
 
-def test_paths_that_are_no_files_are_rejected(tmp_path):
+def test_paths_that_are_not_files_are_rejected(tmp_path):
     with pytest.raises(RejectedImage, match="no such file"):
         prepare_image(tmp_path / "none.jpg", SETTINGS)
     with pytest.raises(RejectedImage, match="is a directory"):
@@ -80,11 +80,11 @@ def test_paths_that_are_no_files_are_rejected(tmp_path):
         prepare_image(empty, SETTINGS)
 
     os.mkfifo(tmp_path / "pipe.jpg")
-    with pytest.raises(RejectedImage, match="no regular file"):
+    with pytest.raises(RejectedImage, match="is not a regular file"):
         prepare_image(tmp_path / "pipe.jpg", SETTINGS)
 
 
-def test_size_needs_the_head_of_the_file_only():
+def test_only_the_head_of_a_file_is_needed_for_its_size():
     noise = np.random.default_rng(0).integers(0, 255, (60, 80, 3)).astype(np.uint8)
     for kind in ("JPEG", "PNG"):
         data = encode(Image.fromarray(noise), kind)
@@ -92,6 +92,6 @@ def test_size_needs_the_head_of_the_file_only():
 
 
 @pytest.mark.parametrize(("data", "reason"), [(b"", "empty file"), (b"no image", "not an image")])
-def test_what_is_no_image_has_no_size(data, reason):
+def test_files_that_are_not_images_have_no_size(data, reason):
     with pytest.raises(RejectedImage, match=reason):
         image_size(data)

@@ -6,7 +6,7 @@ from apparel_embed.data.labelled_sheet import SIDE, draw_labelled_sheet
 GREY = np.full([3, 8, 8, 3], 128.0)
 
 
-def test_images_are_side_by_side_with_words_below_each():
+def test_images_are_side_by_side_with_captions_below():
     images = np.zeros([3, 8, 8, 3])
     images[0], images[1], images[2] = [255.4, 0, 0], [0, 300, 0], [-5, 0, 255]
     sheet = draw_labelled_sheet(images, [("one", "bag"), ("two", "bag"), ("three", "bag")], 2)
@@ -17,13 +17,13 @@ def test_images_are_side_by_side_with_words_below_each():
     assert sheet[middle, middle].tolist() == [255, 0, 0]
     assert sheet[middle, middle + step].tolist() == [0, 255, 0]
     assert sheet[middle + line, middle].tolist() == [0, 0, 255]
-    # Words below the three, nothing where there is no fourth.
+    # Captions below the three images; the fourth place is empty.
     below = slice(6 + SIDE, line)
     assert sheet[below, 6 : 6 + SIDE].min() < 100
     assert sheet[line:, 6 + step :].min() == 255
 
 
-def test_a_frame_is_drawn_over_the_edge_of_its_image_alone():
+def test_a_frame_covers_only_the_edge_of_its_image():
     sheet = draw_labelled_sheet(GREY, [("",)] * 3, 3, ["#ff0000", "white", "blue"])
     left, right = 6, 6 + 2 * (SIDE + 6)
     assert sheet[6, left].tolist() == sheet[5 + SIDE, left + SIDE - 1].tolist() == [255, 0, 0]

@@ -1,4 +1,4 @@
-"""Whole photographs: one record with all garments, in the square that a detector sees."""
+"""Whole photographs: one record with all garments, in the detector's square input."""
 
 import csv
 import json
@@ -38,19 +38,19 @@ def sizes_of(dataset):
     return np.stack([index["upright_width"], index["upright_height"]], axis=1)
 
 
-def test_an_image_with_boxes_is_one_record_and_others_are_none(tmp_path):
+def test_only_images_with_boxes_become_records_one_each(tmp_path):
     dataset = prepare(make(tmp_path), processes=1)
     assert dataset.column("image").tolist() == ["wide.png", "tall.png"]
     assert dataset.verticals == ("photograph",)
-    # A photograph with a garment of split test is not learnt from.
+    # A photograph with a test garment is not used for training.
     assert dataset.column("split").tolist() == ["test", "test"]
     assert sizes_of(dataset).tolist() == [[200, 100], [50, 100]]
 
 
-def test_boxes_are_parts_of_the_square_around_the_photograph(tmp_path):
+def test_boxes_are_fractions_of_the_square_around_the_photograph(tmp_path):
     dataset = prepare(make(tmp_path), processes=1)
     found = garments_of(dataset, np.array([0, 1]))
-    # The box outside is left out, the one that reaches beyond the edge is cut.
+    # The box outside is dropped; the one that extends beyond the edge is clipped.
     assert found.photographs.tolist() == [0, 0, 1]
     assert found.verticals.tolist() == ["dress", "bag", "bag"]
     assert found.items.tolist() == ["d1", "b1", "b1"]
@@ -68,7 +68,7 @@ def test_boxes_are_parts_of_the_square_around_the_photograph(tmp_path):
     )
 
 
-def test_boxes_come_back_from_the_square(tmp_path):
+def test_boxes_round_trip_through_the_square(tmp_path):
     dataset = prepare(make(tmp_path), processes=1)
     found = garments_of(dataset, np.array([0, 1]))
     sizes = sizes_of(dataset)[found.photographs]
@@ -76,7 +76,7 @@ def test_boxes_come_back_from_the_square(tmp_path):
     np.testing.assert_allclose(from_square(found.boxes, sizes), pixels, atol=1e-4)
 
 
-def test_a_photograph_without_rows_of_val_or_test_is_for_training(tmp_path):
+def test_a_photograph_without_val_or_test_garments_is_of_split_train(tmp_path):
     rows = [row.replace(",test,", ",train,") for row in ROWS]
     assert prepare(make(tmp_path, rows), processes=1).column("split").tolist() == ["train"] * 2
 
@@ -86,12 +86,12 @@ def test_a_manifest_without_boxes_is_refused(tmp_path):
         prepare(make(tmp_path, ROWS[1:2]), processes=1)
 
 
-def test_single_garments_are_no_photographs(tiny_prepared):
+def test_a_dataset_of_single_garments_is_refused(tiny_prepared):
     with pytest.raises(UserError, match="needs whole photographs, prepared with --photographs"):
         garments_of(tiny_prepared, np.arange(2))
 
 
-def test_the_plan_knows_the_photographs_before_they_are_prepared(tmp_path):
+def test_the_plan_lists_the_photographs_before_they_are_prepared(tmp_path):
     config = make(tmp_path)
     plan = plan_prepare(config)
     assert (plan.state, plan.todo) == ("to do", 2)
@@ -100,7 +100,7 @@ def test_the_plan_knows_the_photographs_before_they_are_prepared(tmp_path):
     assert plan_prepare(config).state == "finished"
 
 
-def test_a_broken_photograph_is_rejected_by_the_row_of_its_first_garment(tmp_path):
+def test_a_broken_photograph_is_rejected_with_the_row_of_its_first_garment(tmp_path):
     config = make(tmp_path)
     (tmp_path / "tall.png").write_bytes(b"broken")
     dataset = prepare(config, processes=1)
@@ -111,7 +111,7 @@ def test_a_broken_photograph_is_rejected_by_the_row_of_its_first_garment(tmp_pat
     assert sizes_of(dataset).tolist() == [[200, 100]]
 
 
-def test_any_number_of_processes_and_shards_gives_the_same_index(tmp_path):
+def test_the_index_does_not_depend_on_the_number_of_processes_and_shards(tmp_path):
     one = prepare(make(tmp_path), processes=1)
     config = make(tmp_path, shard_records=1)
     other = prepare(
@@ -123,7 +123,7 @@ def test_any_number_of_processes_and_shards_gives_the_same_index(tmp_path):
     assert one.index == other.index
 
 
-def test_single_garments_are_prepared_as_before_there_were_photographs(tmp_path):
+def test_datasets_of_single_garments_have_no_trace_of_photographs(tmp_path):
     config = make(tmp_path)
     single = prepare(PrepareConfig(config.manifest, tmp_path / "single"), processes=1)
     assert "photographs" not in json.dumps(single.info)

@@ -24,13 +24,13 @@ def small(tmp_path_factory):
     return make_small(tmp_path_factory.mktemp("small"))
 
 
-def test_result_is_the_same_bytes_for_two_processes(small, tmp_path):
+def test_two_processes_write_the_same_bytes_as_one(small, tmp_path):
     prepare(PrepareConfig(small, tmp_path / "two", shard_records=2), processes=2)
     assert contents(tmp_path / "two") == contents(small.parent / "whole")
     assert not (tmp_path / "two.partial").exists()
 
 
-def test_records_are_the_surviving_rows_in_manifest_order(small):
+def test_records_are_the_usable_rows_in_manifest_order(small):
     dataset = PreparedDataset.open(small.parent / "whole")
     names = [f"{i}.png" for i in range(20) if i not in (3, 17)]
     assert dataset.column("image").tolist() == names
@@ -44,7 +44,7 @@ def test_records_are_the_surviving_rows_in_manifest_order(small):
     assert reasons[1]["reason"] == "no such file"
 
 
-def test_finished_output_is_skipped_untouched(small, caplog):
+def test_finished_output_is_skipped_and_unchanged(small, caplog):
     output = small.parent / "whole"
     before = {path: path.stat().st_mtime_ns for path in output.iterdir()}
     with caplog.at_level("INFO"):
@@ -54,7 +54,7 @@ def test_finished_output_is_skipped_untouched(small, caplog):
     assert {path: path.stat().st_mtime_ns for path in output.iterdir()} == before
 
 
-def test_images_of_the_same_size_that_were_written_since_are_told(tmp_path, caplog):
+def test_images_modified_since_without_a_change_in_size_are_logged(tmp_path, caplog):
     config = PrepareConfig(make_images(tmp_path, 4), tmp_path / "whole")
     prepare(config, processes=1)
     prepare(config, processes=1)
@@ -63,10 +63,10 @@ def test_images_of_the_same_size_that_were_written_since_are_told(tmp_path, capl
     later = (tmp_path / "whole" / "dataset.json").stat().st_mtime + 5
     os.utime(tmp_path / "1.png", (later, later))
     prepare(config, processes=1)
-    assert "whole: 1 image was written after it was prepared" in caplog.text
+    assert "whole: 1 image was modified after it was prepared" in caplog.text
 
 
-def test_finished_output_of_something_else_is_refused(small, tmp_path):
+def test_finished_output_with_other_settings_or_inputs_is_refused(small, tmp_path):
     output = small.parent / "whole"
     with pytest.raises(UserError, match="jpeg_quality was 92, now it is 50; choose another"):
         prepare(PrepareConfig(small, output, jpeg_quality=50, shard_records=2))
@@ -79,7 +79,7 @@ def test_finished_output_of_something_else_is_refused(small, tmp_path):
         prepare(PrepareConfig(moved, output, shard_records=2))
 
 
-def test_output_that_is_no_dataset_is_refused_and_left_alone(small, tmp_path):
+def test_output_that_is_not_a_dataset_is_refused_and_unchanged(small, tmp_path):
     (tmp_path / "thesis.txt").write_text("precious")
     with pytest.raises(UserError, match="exists and is not a prepared dataset"):
         prepare(PrepareConfig(small, tmp_path))
@@ -92,7 +92,7 @@ def test_output_that_is_no_dataset_is_refused_and_left_alone(small, tmp_path):
         prepare(PrepareConfig(small, tmp_path / "thesis.txt" / "out"))
 
 
-def test_paths_boxes_hostile_files_and_val_in_one_dataset(tmp_path, caplog):
+def test_paths_boxes_broken_files_and_val_in_one_dataset(tmp_path, caplog):
     (tmp_path / "with space").mkdir()
     split = np.zeros((40, 40, 3), np.uint8)
     split[:, 20:] = 255
@@ -147,21 +147,19 @@ def test_val_groups_are_held_out(tmp_path):
 @pytest.mark.parametrize(
     ("fraction", "split", "held_out"),
     [
-        # Of 5 items of bags and 5 of tops: the usual share where no row is of split val.
+        # Of 5 items of bags and 5 of tops. The usual share applies if the manifest has no val rows.
         (None, "test", (2, 2)),
         (None, "val", (0, 2)),
         (0.0, "test", (0, 0)),
         (0.4, "test", (4, 4)),
     ],
 )
-def test_where_the_manifest_has_no_split_val_the_usual_share_is_held_out(
-    tmp_path, fraction, split, held_out
-):
+def test_without_split_val_the_usual_share_is_held_out(tmp_path, fraction, split, held_out):
     manifest = make_images(tmp_path, 22)
     header, *rows = manifest.read_text().splitlines()
-    # The first item is of tops.
+    # The first item is one of tops.
     splits = [split] * 2 + ["train"] * 20
-    lines = [f"{header},split", *(f"{row},{one}" for row, one in zip(rows, splits))]
+    lines = [f"{header},split", *map(",".join, zip(rows, splits))]
     manifest.write_text("\n".join(lines) + "\n")
     dataset = prepare(PrepareConfig(manifest, tmp_path / "out", val_fraction=fraction), 1)
 
@@ -170,17 +168,17 @@ def test_where_the_manifest_has_no_split_val_the_usual_share_is_held_out(
         len(dataset.select(split="val", verticals=[vertical])) for vertical in ("bags", "tops")
     ]
     assert tuple(found) == held_out
-    # Called alike it is found finished.
+    # The same call finds it finished.
     before = (tmp_path / "out/dataset.json").stat().st_mtime_ns
     prepare(PrepareConfig(manifest, tmp_path / "out", val_fraction=fraction), 1)
     assert (tmp_path / "out/dataset.json").stat().st_mtime_ns == before
 
 
-def test_with_a_split_val_a_dataset_of_a_release_that_held_out_none_is_found_finished(tmp_path):
+def test_with_split_val_the_default_equals_holding_out_nothing(tmp_path):
     manifest = make_images(tmp_path, 12)
     header, *rows = manifest.read_text().splitlines()
     splits = ["val"] * 4 + ["train"] * 8
-    lines = [f"{header},split", *(f"{row},{one}" for row, one in zip(rows, splits))]
+    lines = [f"{header},split", *map(",".join, zip(rows, splits))]
     manifest.write_text("\n".join(lines) + "\n")
     made = prepare(PrepareConfig(manifest, tmp_path / "out", val_fraction=0.0), 1)
 
@@ -216,10 +214,10 @@ def test_unlabelled_images_are_prepared_without_item_id(tmp_path):
         evaluation_set(dataset, "unlabelled")
 
 
-def test_unlabelled_images_of_held_out_groups_are_left_out_and_told_of(tmp_path, caplog):
+def test_unlabelled_images_of_held_out_groups_are_excluded_and_logged(tmp_path, caplog):
     manifest = make_images(tmp_path, 12)
     lines = manifest.read_text().splitlines()
-    # Every style has an image without label, before those with one.
+    # Every style has an unlabelled image, which comes before the labelled ones.
     rows = [f"{i}.png,,{('tops', 'bags')[i % 2]},unlabelled,s{i}" for i in range(4)]
     rows += [f"{line},train,s{i // 2}" for i, line in enumerate(lines[5:13])]
     manifest.write_text("\n".join([f"{HEADER},split,style", *rows]) + "\n")
@@ -230,20 +228,20 @@ def test_unlabelled_images_of_held_out_groups_are_left_out_and_told_of(tmp_path,
     with caplog.at_level("INFO"):
         dataset = prepare(config, 1)
 
-    assert "2 unlabelled images are left out: their style is held out" in caplog.text
+    assert "2 unlabelled images are excluded: their style is held out" in caplog.text
     styles, val = dataset.column("style"), dataset.select(split="val")
     held = set(styles[val])
     assert set(styles[dataset.select(split="unlabelled")]) == {"s0", "s1", "s2", "s3"} - held
     assert len(dataset) == 9
     assert dataset.column("record").tolist() == list(range(9))
-    # Rows are counted as in the file, with those left out.
+    # Row numbers are those of the file, including excluded rows.
     assert [(r["image"], r["row"]) for r in rejects(tmp_path / "out")] == [("11.png", "13")]
     with caplog.at_level("INFO"):
         assert len(prepare(config, 1)) == 9
     assert "already finished, skipped" in caplog.text
 
 
-def test_verticals_get_other_names_or_are_left_out(tmp_path):
+def test_verticals_are_renamed_or_excluded(tmp_path):
     manifest = make_images(tmp_path, 12)
     lines = manifest.read_text().splitlines()
     rows = [line.replace("bags", ("purses", "umbrellas")[i < 6]) for i, line in enumerate(lines)]
@@ -263,13 +261,13 @@ def test_verticals_get_other_names_or_are_left_out(tmp_path):
         "bags": 3,
         "tops": 6,
     }
-    # The validation split is drawn from the verticals by their new names: an item of each.
+    # The validation split is drawn by the new names of the verticals: items of each.
     assert [
         len(set(dataset.column("item_id")[dataset.select(split="val", verticals=[v])]))
         for v in ("bags", "tops")
     ] == [1, 2]
     assert dataset.column("image").tolist() == [f"{i}.png" for i in (0, 1, 4, 5, 7, 8, 9, 10, 11)]
-    # Rows are counted as in the file, with those left out.
+    # Row numbers are those of the file, including excluded rows.
     assert [(r["image"], r["row"]) for r in rejects(tmp_path / "out")] == [("6.png", "8")]
     assert dataset.info["settings"]["map_verticals"] == {"purses": "bags", "umbrellas": ""}
     same = dataclasses.replace(config, map_verticals={"umbrellas": "", "purses": "bags"})
@@ -279,7 +277,7 @@ def test_verticals_get_other_names_or_are_left_out(tmp_path):
             prepare(dataclasses.replace(config, map_verticals=other), 1)
 
 
-def test_shard_without_any_usable_image(tmp_path):
+def test_a_shard_may_have_no_usable_image(tmp_path):
     manifest = make_images(tmp_path, 6)
     for i in (2, 3):
         (tmp_path / f"{i}.png").write_bytes(b"")
@@ -288,7 +286,7 @@ def test_shard_without_any_usable_image(tmp_path):
     assert len(set(dataset.read_images([0, 1, 2, 3]))) == 4
 
 
-def test_nothing_left_is_an_error_and_can_be_mended(tmp_path):
+def test_no_usable_image_is_an_error_that_can_be_fixed(tmp_path):
     manifest = make_images(tmp_path, 3)
     for i in range(3):
         (tmp_path / f"{i}.png").rename(tmp_path / f"away-{i}.png")
@@ -310,12 +308,12 @@ def test_nothing_left_is_an_error_and_can_be_mended(tmp_path):
         ("shard_records", 0),
     ],
 )
-def test_wrong_numbers_are_refused(name, value):
+def test_numbers_out_of_range_are_refused(name, value):
     with pytest.raises(UserError, match=f"{name} is {value}; expected"):
         PrepareConfig("m.csv", "out", **{name: value})
 
 
-def test_image_paths(tmp_path):
+def test_paths_and_file_uris_of_images_become_paths():
     assert image_path("a/b c.jpg", "/data") == Path("/data/a/b c.jpg")
     assert image_path("/x/a.jpg", "/data") == Path("/x/a.jpg")
     assert image_path("file:///x/a%20b%23.jpg", "/data") == Path("/x/a b#.jpg")
@@ -328,7 +326,7 @@ def test_image_paths(tmp_path):
         image_path("file://server/a.jpg", "/data")
 
 
-def test_tool_tells_what_it_wrote_and_mistakes_in_one_line(small, tmp_path):
+def test_the_tool_prints_a_summary_and_errors_of_one_line(small, tmp_path):
     def run(*options):
         given = [f"--manifest={small}", "--processes=1", "--val_fraction=0"]
         command = [sys.executable, TOOL, *given, *options]

@@ -22,12 +22,12 @@ def small(tmp_path_factory):
 
 
 @pytest.mark.slow
-def test_killed_half_way_and_called_again_it_gives_the_same_bytes(small, tmp_path):
+def test_a_killed_call_that_is_repeated_writes_the_same_bytes(small, tmp_path):
     output, partial = tmp_path / "killed", tmp_path / "killed.partial"
     command = [sys.executable, TOOL, f"--manifest={small}", f"--output={output}"]
     command += ["--shard_records=2", "--processes=1", "--val_fraction=0"]
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    # A file that is still being written begins with a dot.
+    # Names of files still being written begin with a dot.
     while not list(partial.glob("progress/[0-9]*.json")) and process.poll() is None:
         time.sleep(0.001)
     process.send_signal(signal.SIGKILL)
@@ -45,7 +45,7 @@ def test_killed_half_way_and_called_again_it_gives_the_same_bytes(small, tmp_pat
     assert not partial.exists()
 
 
-def test_failure_between_shards_keeps_the_finished_ones(small, tmp_path, monkeypatch):
+def test_a_failure_between_shards_keeps_the_finished_ones(small, tmp_path, monkeypatch):
     write_shard = module.write_shard
     written = []
 
@@ -83,7 +83,7 @@ def children(pid):
 
 
 def is_running(pid):
-    """Whether a process exists and is no zombie."""
+    """Returns whether a process exists and is not a zombie."""
     try:
         return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
     except FileNotFoundError:
@@ -95,7 +95,7 @@ def is_running(pid):
 @pytest.mark.parametrize(
     ("number", "status"), [(signal.SIGKILL, -signal.SIGKILL), (signal.SIGTERM, 75)]
 )
-def test_workers_end_with_a_parent_that_is_killed_or_stopped(tmp_path, number, status):
+def test_workers_end_when_their_parent_is_killed_or_stopped(tmp_path, number, status):
     manifest = make_images(tmp_path, 4, side=200)
     header, *rows = manifest.read_text().splitlines()
     manifest.write_text("\n".join([header, *rows * 200]) + "\n")
@@ -113,9 +113,9 @@ def test_workers_end_with_a_parent_that_is_killed_or_stopped(tmp_path, number, s
     workers = children(process.pid)
     assert len(workers) >= 2
     process.send_signal(number)
-    _, said = process.communicate()
+    _, log = process.communicate()
     assert process.returncode == status
-    assert "Traceback" not in said
+    assert "Traceback" not in log
     for _ in range(1000):
         if not any(is_running(worker) for worker in workers):
             break
@@ -124,12 +124,12 @@ def test_workers_end_with_a_parent_that_is_killed_or_stopped(tmp_path, number, s
         pytest.fail("workers outlive their parent")
     assert list(partial.glob("progress/[0-9]*.json"))
     if number == signal.SIGTERM:
-        assert said.endswith("stopped by SIGTERM; the same command resumes it\n")
-        # Stopped in order, it leaves no half files.
+        assert log.endswith("stopped by SIGTERM; the same command resumes it\n")
+        # An orderly stop leaves no partial files.
         assert [path.name for path in partial.rglob(".*")] == []
 
 
-def test_death_of_a_worker_is_an_error_that_says_what_to_do(small, tmp_path, monkeypatch):
+def test_the_death_of_a_worker_is_an_error_with_a_remedy(small, tmp_path, monkeypatch):
     monkeypatch.setattr(image_pool, "start_worker", os.abort)
     with pytest.raises(UserError, match=r"a worker process died.*fewer --processes"):
         prepare(PrepareConfig(small, tmp_path / "out"), 1)
@@ -138,7 +138,7 @@ def test_death_of_a_worker_is_an_error_that_says_what_to_do(small, tmp_path, mon
 
 
 @pytest.mark.slow
-def test_full_disk_is_an_error_that_says_what_to_do(small, tmp_path):
+def test_a_full_disk_is_an_error_with_a_remedy(small, tmp_path):
     script = tmp_path / "script.py"
     script.write_text(
         "import resource, signal, sys\n"
@@ -155,18 +155,18 @@ def test_full_disk_is_an_error_that_says_what_to_do(small, tmp_path):
     command = [sys.executable, script, small, tmp_path / "out"]
     done = subprocess.run(command, capture_output=True, text=True)
     assert "array_record: cannot be written (" in done.stdout
-    assert "make room and run the same command again" in done.stdout
+    assert "free some space and run the same command again" in done.stdout
     assert [path.name for path in (tmp_path / "out.partial").iterdir()] == ["plan.json"]
 
 
-def test_second_writer_of_the_same_output_is_refused_and_told_who_the_first_is(small, tmp_path):
-    said = rf"out: process {os.getpid()} on host .* is writing"
-    with only_writer(tmp_path / "out"), pytest.raises(UserError, match=said):
+def test_a_second_writer_is_refused_with_the_process_id_of_the_first(small, tmp_path):
+    refusal = rf"out: process {os.getpid()} on host .* is writing"
+    with only_writer(tmp_path / "out"), pytest.raises(UserError, match=refusal):
         prepare(PrepareConfig(small, tmp_path / "out"))
     assert list(tmp_path.iterdir()) == []
 
 
-def test_whole_directory_that_was_not_renamed_yet_is_finished(small, tmp_path):
+def test_a_complete_directory_that_was_not_renamed_is_finished(small, tmp_path):
     prepare(PrepareConfig(small, tmp_path / "out", shard_records=2), 1)
     os.replace(tmp_path / "out", tmp_path / "out.partial")
     with pytest.raises(UserError, match=r"out\.partial was made with other"):

@@ -18,7 +18,7 @@ def colour(record):
 
 @pytest.fixture(scope="module")
 def original(tmp_path_factory):
-    """Ten records in three shards: records 0-3, 4-7, 8-9."""
+    """A dataset of ten records in three shards: 0-3, 4-7 and 8-9."""
     directory = tmp_path_factory.mktemp("prepared")
     lines = ["image,item_id,vertical,split,role,shop"]
     for i in range(10):
@@ -49,21 +49,21 @@ def test_columns_are_in_record_order(original):
     assert dataset.column("item_id").tolist() == [f"{i // 2:03d}" for i in range(10)]
     assert dataset.column("shop")[3] == "s3"
     assert np.isnan(dataset.column("x_min")).all()
-    with pytest.raises(UserError, match="no column 'price'; there are record, image"):
+    with pytest.raises(UserError, match="no column 'price'; expected one of record, image"):
         dataset.column("price")
 
 
-def test_texts_are_numbered_in_their_order(original):
+def test_codes_number_the_sorted_texts(original):
     dataset = PreparedDataset.open(original)
     for name in ("vertical", "item_id", "image"):
         codes, texts = dataset.codes(name)
         assert texts.tolist() == sorted(set(dataset.column(name)))
         assert texts[codes].tolist() == dataset.column(name).tolist()
-    with pytest.raises(UserError, match="no column 'price'; there are record, image"):
+    with pytest.raises(UserError, match="no column 'price'; expected one of record, image"):
         dataset.codes("price")
 
 
-def test_images_are_read_in_the_order_asked_across_shards_with_repeats(original):
+def test_images_are_read_in_the_requested_order_across_shards_with_repeats(original):
     dataset = PreparedDataset.open(original)
     wanted = [9, 0, 4, 4, 7, 1, 9]
     for record, data in zip(wanted, dataset.read_images(wanted)):
@@ -81,7 +81,7 @@ def test_records_out_of_range_are_an_index_error(original):
             dataset.read_images(wrong)
 
 
-def test_select_by_split_vertical_and_role(original):
+def test_records_are_selected_by_split_vertical_and_role(original):
     dataset = PreparedDataset.open(original)
     assert dataset.select().tolist() == list(range(10))
     assert dataset.select(split="test").tolist() == [4, 5]
@@ -95,17 +95,17 @@ def test_select_by_split_vertical_and_role(original):
 
 def test_select_refuses_unknown_names(original):
     dataset = PreparedDataset.open(original)
-    with pytest.raises(UserError, match="unknown vertical 'shoes'; there are bags, tops"):
+    with pytest.raises(UserError, match="unknown vertical 'shoes'; expected one of bags, tops"):
         dataset.select(verticals=["tops", "shoes"])
-    with pytest.raises(UserError, match="unknown split 'dev'; there are train, val, test"):
+    with pytest.raises(UserError, match="unknown split 'dev'; expected one of train, val"):
         dataset.select(split="dev")
-    with pytest.raises(UserError, match="unknown role 'index'; there are query, gallery, both"):
+    with pytest.raises(UserError, match="unknown role 'index'; expected one of query, gal"):
         dataset.select(roles=["index"])
-    with pytest.raises(TypeError, match="sequence of names"):
+    with pytest.raises(TypeError, match="expected a sequence of names"):
         dataset.select(verticals="tops")
 
 
-def test_example_has_all_features(original):
+def test_an_example_has_all_features(original):
     from array_record.python import array_record_module
     from tensorflow.train import Example
 
@@ -122,7 +122,7 @@ def test_example_has_all_features(original):
     assert numbers == [5, 20, 17]
 
 
-def test_what_is_no_finished_dataset(original, tmp_path):
+def test_missing_unfinished_and_other_directories_are_refused(original, tmp_path):
     with pytest.raises(UserError, match="directory does not exist"):
         PreparedDataset.open(tmp_path / "none")
     with pytest.raises(UserError, match=r"not a prepared dataset: it has no dataset\.json"):
@@ -136,7 +136,7 @@ def test_what_is_no_finished_dataset(original, tmp_path):
             PreparedDataset.open(tmp_path / name)
 
 
-def test_other_schema_version_and_broken_json(copy):
+def test_another_schema_version_and_broken_json_are_refused(copy):
     path = copy / "dataset.json"
     info = json.loads(path.read_text())
     path.write_text(json.dumps({**info, "schema_version": 99}))
@@ -147,7 +147,7 @@ def test_other_schema_version_and_broken_json(copy):
         PreparedDataset.open(copy)
     del info["shards"]
     path.write_text(json.dumps(info))
-    with pytest.raises(UserError, match=r"dataset\.json: misses shards"):
+    with pytest.raises(UserError, match=r"dataset\.json: missing shards"):
         PreparedDataset.open(copy)
     for text in ("{", "[]", "{}", ""):
         path.write_text(text)
@@ -159,14 +159,14 @@ def test_missing_and_truncated_shards_are_found_when_opening(copy):
     path = copy / "records-00001-of-00003.array_record"
     data = path.read_bytes()
     path.write_bytes(data[: len(data) // 2])
-    with pytest.raises(UserError, match=rf"{path}: has \d+ bytes instead of {len(data)}"):
+    with pytest.raises(UserError, match=rf"{path}: expected {len(data)} bytes, got \d+"):
         PreparedDataset.open(copy)
     path.unlink()
     with pytest.raises(UserError, match=rf"{path}: missing"):
         PreparedDataset.open(copy)
 
 
-def test_damaged_or_shortened_index(copy):
+def test_a_damaged_or_shortened_index_is_refused(copy):
     path = copy / "index.parquet"
     pq.write_table(pq.read_table(path).slice(1), path)
     with pytest.raises(UserError, match=r"index\.parquet has 9 records, the shards 10"):
@@ -179,7 +179,7 @@ def test_damaged_or_shortened_index(copy):
         PreparedDataset.open(copy)
 
 
-def test_corrupted_record_is_named_and_its_neighbours_stay_readable(copy):
+def test_the_error_names_a_corrupt_record_and_its_neighbours_stay_readable(copy):
     dataset = PreparedDataset.open(copy)
     (jpeg,) = dataset.read_images([5])
     path = copy / "records-00001-of-00003.array_record"
@@ -193,12 +193,12 @@ def test_corrupted_record_is_named_and_its_neighbours_stay_readable(copy):
     assert len(dataset.read_images([4, 6, 9])) == 3
 
 
-def test_shards_that_changed_places_are_noticed(copy):
+def test_swapped_shards_are_detected(copy):
     first, second = (copy / f"records-0000{i}-of-00003.array_record" for i in (0, 1))
     if first.stat().st_size != second.stat().st_size:
-        pytest.skip("the sizes alone tell them apart")
+        pytest.skip("the sizes alone distinguish them")
     spare = first.read_bytes()
     first.write_bytes(second.read_bytes())
     second.write_bytes(spare)
-    with pytest.raises(UserError, match=r"record 2 is damaged \(it holds record 6"):
+    with pytest.raises(UserError, match=r"record 2 is damaged \(it contains record 6"):
         PreparedDataset.open(copy).read_images([2])

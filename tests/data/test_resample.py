@@ -11,7 +11,7 @@ STILL = tf.zeros([5, 2])
 
 
 def projected(images, zooms, shifts):
-    """The same by the general projective transform that keras-cv's layers make."""
+    """Returns the same with the general projective transform that keras-cv's layers use."""
     height, width = images.shape[1:3]
     rows = []
     for zoom, (down, right) in zip(zooms.numpy(), shifts.numpy()):
@@ -29,28 +29,28 @@ def projected(images, zooms, shifts):
 
 
 @pytest.mark.parametrize("dtype", [tf.uint8, tf.float32])
-def test_images_left_alone_keep_their_values_exactly(dtype):
+def test_unchanged_images_keep_their_values_exactly(dtype):
     images = tf.cast(IMAGES, dtype)
     found = resample(images, NONE, ONES, STILL)
     assert found.dtype == tf.float32
     np.testing.assert_array_equal(found, tf.cast(images, tf.float32))
 
 
-def test_mirroring_is_exact_and_of_some_images_only():
+def test_mirroring_is_exact_and_only_for_selected_images():
     mirrored = tf.constant([True, False, True, False, False])
     found = resample(IMAGES, mirrored, ONES, STILL).numpy()
-    for one, image, turned in zip(found, IMAGES.numpy(), mirrored):
-        np.testing.assert_array_equal(one, image[:, ::-1] if turned else image)
+    for result, image, flip in zip(found, IMAGES.numpy(), mirrored):
+        np.testing.assert_array_equal(result, image[:, ::-1] if flip else image)
 
 
-def test_zoom_and_shift_are_those_of_a_projective_transform():
+def test_zoom_and_shift_equal_a_projective_transform():
     zooms = tf.constant([1.0, 0.8, 1.3, 0.95, 1.05])
     shifts = tf.constant([[0.25, 0.0], [0.0, -0.3], [0.1, 0.1], [-0.2, 0.2], [0.0, 0.0]])
     found = resample(IMAGES, NONE, zooms, shifts)
     np.testing.assert_allclose(found, projected(IMAGES, zooms, shifts), atol=0.05)
 
 
-def test_a_shift_by_whole_pixels_moves_them_and_goes_on_with_the_edge():
+def test_a_shift_by_whole_pixels_is_exact_and_repeats_the_edge():
     shifts = tf.tile(tf.constant([[3 / 12, -2 / 9]]), [5, 1])
     found = resample(IMAGES, NONE, ONES, shifts).numpy()
     rows = np.clip(np.arange(12) - 3, 0, 11)
@@ -59,13 +59,13 @@ def test_a_shift_by_whole_pixels_moves_them_and_goes_on_with_the_edge():
     np.testing.assert_allclose(found, expected, atol=1e-3)
 
 
-def test_an_image_shifted_out_of_sight_is_its_edge():
+def test_an_image_shifted_out_of_view_shows_only_its_edge():
     shifts = tf.tile(tf.constant([[2.0, 0.0]]), [5, 1])
     found = resample(IMAGES, NONE, ONES, shifts).numpy()
     np.testing.assert_allclose(found, np.repeat(IMAGES[:, :1], 12, axis=1), atol=1e-3)
 
 
-def test_zooming_in_enlarges_what_is_in_the_middle():
+def test_zooming_in_enlarges_the_centre():
     image = np.zeros([1, 11, 11, 3], np.float32)
     image[:, 5, 5] = 255
     found = resample(tf.constant(image), NONE[:1], 0.5 * ONES[:1], STILL[:1]).numpy()

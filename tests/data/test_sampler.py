@@ -28,7 +28,7 @@ def batch(one, step):
 
 
 def check_batch(one, items, positions, labels, p, k):
-    """Asserts all that must hold for any batch."""
+    """Asserts everything that must hold for any batch."""
     assert positions.shape == labels.shape == (p * k,)
     assert positions.dtype == np.int64
     assert labels.dtype == np.int32
@@ -39,7 +39,7 @@ def check_batch(one, items, positions, labels, p, k):
         (item,) = np.unique(items[shown])
         own = np.flatnonzero(items == item)
         assert set(shown) <= set(own)
-        # As even as can be: all distinct if there are enough images, else each shown in turn.
+        # As even as possible: distinct images if there are enough, otherwise repeated in turn.
         assert len(set(shown)) == min(k, len(own))
         assert np.ptp(np.unique(shown, return_counts=True)[1]) <= 1
 
@@ -53,7 +53,7 @@ def check_batch(one, items, positions, labels, p, k):
     st.integers(0, 2**31),
     st.sampled_from([1, 2, 3]),
 )
-def test_batches_hold_p_items_with_k_images_each(sizes, p, k, seed, step, min_images):
+def test_batches_contain_p_items_with_k_images_each(sizes, p, k, seed, step, min_images):
     random = np.random.default_rng(abs(seed))
     items = random.permutation(np.repeat([f"item{i}" for i in range(len(sizes))], sizes))
     usable = sum(size >= min_images for size in sizes)
@@ -68,7 +68,7 @@ def test_batches_hold_p_items_with_k_images_each(sizes, p, k, seed, step, min_im
 
 @settings(derandomize=True, deadline=None, max_examples=15)
 @given(st.integers(2, 15), st.integers(2, 4), st.integers(0, 5), st.integers(0, 100))
-def test_every_item_comes_once_an_epoch_but_for_the_remainder(count, p, epoch, seed):
+def test_every_item_is_shown_once_an_epoch_except_the_remainder(count, p, epoch, seed):
     one = sampler(np.repeat(np.arange(count), 2), p, 2, seed)
     steps = range(epoch * one.steps_per_epoch, (epoch + 1) * one.steps_per_epoch)
     seen = np.concatenate([batch(one, step)[1][::2] for step in steps])
@@ -80,7 +80,7 @@ def test_epochs_differ_in_the_order_of_items():
     assert not np.array_equal(batch(one, 0)[1], batch(one, 1)[1])
 
 
-def test_items_with_too_few_images_are_left_out():
+def test_items_with_too_few_images_are_excluded():
     items = np.array(["a", "b", "b", "c", "c", "c", "d"])
     one = sampler(items, 9)
     assert one.items_per_batch == 2
@@ -88,7 +88,7 @@ def test_items_with_too_few_images_are_left_out():
     assert set(items[batch(sampler(items, 9, min_images=1), 0)[0]]) == {"a", "b", "c", "d"}
 
 
-def test_an_item_with_most_of_the_images_does_not_make_the_others_large():
+def test_memory_is_linear_even_if_one_item_has_most_of_the_images():
     items = np.concatenate([np.zeros(20_000, int), np.repeat(np.arange(1, 10_001), 2)])
     one = sampler(items, 3, 4)
     held = (one.positions, one.starts, one.counts)
@@ -96,7 +96,7 @@ def test_an_item_with_most_of_the_images_does_not_make_the_others_large():
     check_batch(one, items, *batch(one, 5), 3, 4)
 
 
-def test_texts_and_their_numbers_give_the_same_batches():
+def test_texts_and_their_codes_give_the_same_batches():
     texts = np.random.default_rng(0).permutation(np.repeat(["10", "9", "Z", "a", "é"], 3))
     numbers = np.unique(texts, return_inverse=True)[1]
     for step in range(3):
@@ -105,7 +105,7 @@ def test_texts_and_their_numbers_give_the_same_batches():
                 np.testing.assert_array_equal(one, other)
 
 
-def test_a_batch_is_a_function_of_seed_and_step_only():
+def test_a_batch_depends_on_seed_and_step_only():
     items = np.repeat(np.arange(9), 4)
     first, again = sampler(items, seed=7), sampler(items, seed=7)
     for step in range(5):
@@ -119,13 +119,13 @@ def test_a_batch_is_a_function_of_seed_and_step_only():
     assert not np.array_equal(batch(first, 0)[0], batch(first, 1)[0])
 
 
-def test_all_images_of_an_item_are_shown_in_time():
+def test_all_images_of_an_item_are_shown_eventually():
     one = sampler(np.repeat(np.arange(2), 6), 2, 2)
     shown = {int(position) for step in range(40) for position in batch(one, step)[0]}
     assert shown == set(range(12))
 
 
-def test_shape_is_known_in_a_graph():
+def test_the_shape_of_a_batch_is_known_in_a_graph():
     one = sampler(np.repeat(np.arange(9), 4))
     dataset = tf.data.Dataset.range(4).map(one.batch)
     assert [spec.shape for spec in dataset.element_spec] == [(6,), (6,)]
@@ -139,7 +139,7 @@ def test_too_few_items_are_refused(items):
 
 @settings(derandomize=True, deadline=None, max_examples=20)
 @given(st.integers(1, 40), st.integers(1, 12), st.integers(0, 4), st.integers(-5, 100))
-def test_epoch_sampler_covers_all_images_but_the_remainder(count, size, epoch, seed):
+def test_an_epoch_sampler_covers_all_images_except_the_remainder(count, size, epoch, seed):
     one = EpochSampler.over(count, batch_size=size, seed=seed)
     steps = range(epoch * one.steps_per_epoch, (epoch + 1) * one.steps_per_epoch)
     seen = np.concatenate([one.batch(tf.constant(step, tf.int64)).numpy() for step in steps])
@@ -147,7 +147,7 @@ def test_epoch_sampler_covers_all_images_but_the_remainder(count, size, epoch, s
     assert 0 <= seen.min() <= seen.max() < count
 
 
-def test_epoch_sampler_is_a_function_of_seed_and_step_only():
+def test_an_epoch_sampler_depends_on_seed_and_step_only():
     def order(seed, step):
         one = EpochSampler.over(50, batch_size=50, seed=seed)
         return tuple(one.batch(tf.constant(step, tf.int64)).numpy())
@@ -156,7 +156,7 @@ def test_epoch_sampler_is_a_function_of_seed_and_step_only():
     assert len({order(1, 3), order(2, 3), order(1, 4)}) == 3
 
 
-def test_epoch_sampler_without_images_is_refused():
+def test_an_epoch_sampler_without_images_is_refused():
     with pytest.raises(UserError, match="no images"):
         EpochSampler.over(0, batch_size=4, seed=0)
 
@@ -167,7 +167,7 @@ def weighted(verticals, weights, batch_size=4, seed=0, **more):
     )
 
 
-def an_epoch(one, epoch):
+def epoch_of(one, epoch):
     steps = range(epoch * one.steps_per_epoch, (epoch + 1) * one.steps_per_epoch)
     return np.concatenate([one.batch(tf.constant(step, tf.int64)).numpy() for step in steps])
 
@@ -179,7 +179,7 @@ def an_epoch(one, epoch):
     st.integers(0, 3),
     st.integers(-5, 100),
 )
-def test_an_epoch_shows_verticals_and_their_images_as_often_as_weights_say(
+def test_verticals_and_their_images_are_shown_in_proportion_to_their_weights(
     sizes, weights, epoch, seed
 ):
     verticals = np.random.default_rng(abs(seed)).permutation(
@@ -187,44 +187,44 @@ def test_an_epoch_shows_verticals_and_their_images_as_often_as_weights_say(
     )
     total = len(verticals)
     one = weighted(verticals, weights, batch_size=total, seed=seed)
-    seen = np.bincount(an_epoch(one, epoch), minlength=total)
+    seen = np.bincount(epoch_of(one, epoch), minlength=total)
 
     shares = {"images": np.array(sizes), "equal": np.ones(len(sizes)), "sqrt": np.sqrt(sizes)}
     expected = total * shares[weights] / shares[weights].sum()
     assert seen.sum() == total
     for vertical, size in enumerate(sizes):
-        mine = seen[verticals == vertical]
-        assert abs(mine.sum() - expected[vertical]) < 1 + 1e-6
-        assert np.abs(mine - expected[vertical] / size).max() < 1 + 1e-6
+        shown = seen[verticals == vertical]
+        assert abs(shown.sum() - expected[vertical]) < 1 + 1e-6
+        assert np.abs(shown - expected[vertical] / size).max() < 1 + 1e-6
 
 
-def test_a_vertical_with_one_image_is_seen_as_often_as_one_with_ninety_nine():
+def test_with_equal_weights_one_image_is_shown_as_often_as_ninety_nine_others():
     one = weighted(["bag"] + 99 * ["dress"], "equal", batch_size=10)
     for epoch in range(3):
-        assert (an_epoch(one, epoch) == 0).sum() == 50
+        assert (epoch_of(one, epoch) == 0).sum() == 50
 
 
-def test_by_the_square_root_nine_times_the_images_are_seen_three_times_as_often():
+def test_with_sqrt_weights_nine_times_the_images_are_shown_three_times_as_often():
     one = weighted(4 * ["bag"] + 36 * ["dress"], "sqrt")
-    assert (an_epoch(one, 0) < 4).sum() == 10
+    assert (epoch_of(one, 0) < 4).sum() == 10
 
 
-def test_images_of_a_vertical_are_seen_more_often_by_its_factor():
+def test_a_factor_shows_images_of_a_vertical_more_often():
     verticals = 70 * ["dress"] + 10 * ["hat"]
-    seen = an_epoch(weighted(verticals, "images", more_often={"hat": 3, "shoe": 9}), 0)
-    # As 30 to 70.
+    seen = epoch_of(weighted(verticals, "images", more_often={"hat": 3, "shoe": 9}), 0)
+    # 30 to 70.
     assert (seen >= 70).sum() == 24
-    equal = an_epoch(weighted(verticals, "equal", more_often={"hat": 3}), 0)
+    equal = epoch_of(weighted(verticals, "equal", more_often={"hat": 3}), 0)
     assert (equal >= 70).sum() == 60
 
 
-def test_images_seen_less_than_once_an_epoch_all_have_their_turn():
+def test_images_shown_less_than_once_an_epoch_are_all_shown_eventually():
     one = weighted(["bag"] + 19 * ["dress"], "equal")
-    seen = np.concatenate([an_epoch(one, epoch) for epoch in range(20)])
+    seen = np.concatenate([epoch_of(one, epoch) for epoch in range(20)])
     assert set(seen) == set(range(20))
 
 
-def test_a_weighted_batch_is_a_function_of_seed_and_step_only():
+def test_a_weighted_batch_depends_on_seed_and_step_only():
     verticals = 3 * ["bag"] + 30 * ["dress"]
     first, again = weighted(verticals, "equal", seed=7), weighted(verticals, "equal", seed=7)
     assert first.seed == 7
@@ -236,11 +236,11 @@ def test_a_weighted_batch_is_a_function_of_seed_and_step_only():
         assert first.batch(step).shape == (4,)
     others = [weighted(verticals, "equal", seed=8), weighted(verticals, "sqrt", seed=7)]
     for other in others:
-        assert not np.array_equal(an_epoch(first, 0), an_epoch(other, 0))
-    assert not np.array_equal(an_epoch(first, 0), an_epoch(first, 1))
+        assert not np.array_equal(epoch_of(first, 0), epoch_of(other, 0))
+    assert not np.array_equal(epoch_of(first, 0), epoch_of(first, 1))
 
 
-def test_unknown_weights_say_what_is_allowed_and_no_images_are_refused():
+def test_unknown_weights_and_missing_images_are_refused():
     with pytest.raises(UserError, match="weights=even: expected one of images, equal, sqrt"):
         weighted(["bag"], "even")
     with pytest.raises(UserError, match="no images"):
