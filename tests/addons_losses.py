@@ -1,7 +1,7 @@
-"""TensorFlow Addons' losses, and their values and gradients of a few batches, which are stored.
+"""TensorFlow Addons' losses, and stored values and gradients for a few batches.
 
-TFA has no release for Python 3.12 and later. There our losses are compared with the stored numbers
-alone. `python tests/addons_losses.py` stores them anew, where TFA is installed.
+TFA has no release for Python 3.12 and later. There our losses are compared only with the stored
+numbers. `python tests/addons_losses.py` stores them again if TFA is installed.
 """
 
 import dataclasses
@@ -30,7 +30,7 @@ METRICS = ("L2", "squared-L2", "angular")
 
 @dataclasses.dataclass(frozen=True)
 class Case:
-    """A loss of TFA, by its name and arguments, and a batch of a kind."""
+    """A loss of TFA, with its name and arguments, and a kind of batch."""
 
     loss: str
     arguments: tuple
@@ -55,11 +55,11 @@ CASES = [
         )
     )
 ]
-"""What is stored. No two distances are equal, as the gradient would be ambiguous."""
+"""The stored cases. No two distances are equal, as the gradient would be ambiguous."""
 
 
 def stored():
-    """By key of each case: labels, embeddings, value, gradient."""
+    """Returns labels, embeddings, value and gradient by key of each case."""
     with np.load(STORED) as file:
         return {
             case.key: tuple(
@@ -70,7 +70,7 @@ def stored():
 
 
 def computed(case, labels, embeddings):
-    """Value and gradient by TFA itself."""
+    """Returns value and gradient of TFA itself."""
     loss = getattr(tfa.losses, case.loss)
     return value_and_gradient(lambda *batch: loss(*batch, *case.arguments), labels, embeddings)
 

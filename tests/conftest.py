@@ -1,4 +1,4 @@
-"""Fixtures that several parts of the suite share."""
+"""Shared fixtures."""
 
 from __future__ import annotations
 
@@ -13,22 +13,22 @@ import pytest
 from absl import logging
 from PIL import Image
 
-# First, as it says which Keras TensorFlow gives; some tests import keras-cv before it.
+# First, as it sets which Keras TensorFlow uses; some tests would import keras-cv before it.
 import apparel_embed  # noqa: F401
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-# The same arithmetic in the tests' own process and in the binaries that they start.
+# The same arithmetic in the tests' process and in the binaries that they start.
 os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "0")
-# As binaries have it, whichever test comes first in a process.
+# As in binaries, whichever test comes first in a process.
 logging.set_verbosity(logging.INFO)
-# A shell has what it starts in the background ignore Ctrl-C, and so what the tests start, too.
+# Background processes of a shell ignore Ctrl-C, and so would the processes that tests start.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
 VERTICALS = ("dresses", "bags")
 SPLIT_OF_ITEM = ("train",) * 4 + ("val",) * 2 + ("test",) * 2
 IMAGES_PER_ITEM = 4
 SIDE = 32
-# Minutes each. They go first, so that no process is left with one of them at the end.
+# Each takes minutes. They go first, so that no worker starts one of them last.
 LONGEST_FILES = (
     "test_docs_execution.py",
     "test_pipeline.py",
@@ -40,12 +40,12 @@ LONGEST_FILES = (
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Puts the longest files first, and leaves all others in their order."""
+    """Moves the longest files first and keeps the order of the others."""
     items.sort(key=lambda item: item.path.name not in LONGEST_FILES)
 
 
 def _image(hue: float, random: np.random.Generator) -> np.ndarray:
-    """Returns a noisy image of one hue: uint8 [SIDE, SIDE, 3]."""
+    """Returns a noisy image with one hue: uint8 [SIDE, SIDE, 3]."""
     colour = 255 * np.array(colorsys.hsv_to_rgb(hue, 0.8, 0.8))
     noisy = colour + random.normal(0, 12, (SIDE, SIDE, 3))
     return np.clip(noisy, 0, 255).astype(np.uint8)
@@ -53,7 +53,7 @@ def _image(hue: float, random: np.random.Generator) -> np.ndarray:
 
 @pytest.fixture
 def activated(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The shell as after `source .venv/bin/activate`: `python` is the one that runs the tests."""
+    """Sets PATH as `source .venv/bin/activate` does: `python` is the one that runs the tests."""
     monkeypatch.setenv("PATH", os.path.dirname(sys.executable), prepend=os.pathsep)
 
 
@@ -61,8 +61,8 @@ def activated(monkeypatch: pytest.MonkeyPatch) -> None:
 def tiny_prepared(tmp_path_factory: pytest.TempPathFactory):
     """A prepared dataset: 2 verticals of 8 items (4 train, 2 val, 2 test) with 4 images each.
 
-    Items differ by their hue, so that a model can tell them apart after a few steps. The
-    manifest is beside the dataset, `manifest.csv`; treat both as read-only.
+    Items differ in their hue, so a model can distinguish them after a few steps. The manifest is
+    next to the dataset, `manifest.csv`; treat both as read-only.
     """
     from apparel_embed.data.prepare import prepare
     from apparel_embed.data.prepare_plan import PrepareConfig
@@ -86,7 +86,7 @@ def tiny_prepared(tmp_path_factory: pytest.TempPathFactory):
 
 @pytest.fixture(scope="session")
 def tiny_unlabelled(tiny_prepared, tmp_path_factory: pytest.TempPathFactory):
-    """The same images as `tiny_prepared`, record by record, but that some have lost their label.
+    """The same images as `tiny_prepared`, record by record, but some have no label.
 
     Items 0 and 1, the first of each vertical, are unlabelled: 8 of the 32 training images.
     """
@@ -109,7 +109,7 @@ def tiny_unlabelled(tiny_prepared, tmp_path_factory: pytest.TempPathFactory):
 
 @pytest.fixture(scope="session")
 def hostile(tmp_path_factory: pytest.TempPathFactory):
-    """The inspection of a dataset in which much is wrong, see `inspected.write_hostile`."""
+    """The inspection of a dataset with many problems, see `inspected.write_hostile`."""
     from inspected import write_hostile
 
     from apparel_embed.data.inspection.config import InspectConfig
@@ -121,7 +121,7 @@ def hostile(tmp_path_factory: pytest.TempPathFactory):
 
 @pytest.fixture(scope="module")
 def teachers(tmp_path_factory: pytest.TempPathFactory):
-    """A directory with three models of random weights: "bags", "dresses" and "reference"."""
+    """A directory of three models with random weights: "bags", "dresses" and "reference"."""
     from tiny_teachers import write_model
 
     directory = tmp_path_factory.mktemp("teachers")

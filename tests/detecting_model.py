@@ -1,4 +1,4 @@
-"""A model that detects, without any detector: it looks at the quarters of an image."""
+"""A model that detects garments without a detector, in the quarters of an image."""
 
 from __future__ import annotations
 
@@ -12,20 +12,20 @@ from apparel_embed.serving.embeddings import Garments
 from apparel_embed.serving.local import LocalModel
 
 SIDE = 384
-# Of a garment in its quarter, and of its image: the margin of a crop is 0.1 on each side.
+# Boxes of a garment in its quarter, and of its pasted image: crops have a margin of 0.1.
 BOX, SHOWN = (36, 36, 156, 156), (24, 24, 168, 168)
 VERTICALS = ("bag", "bag", "dress", "dress")
 SCORES = (0.93, 0.9, 0.8, 0.7)
 
 
 def quarter(number: int, box: tuple[int, ...]) -> tuple[int, ...]:
-    """Returns a box of a quarter as one of the image."""
+    """Returns a box in a quarter as a box in the image."""
     left, top = (number % 2) * SIDE // 2, (number // 2) * SIDE // 2
     return box[0] + left, box[1] + top, box[2] + left, box[3] + top
 
 
 def scene_of(images: list[str]) -> bytes:
-    """Returns a PNG with a garment in each of its first quarters."""
+    """Returns a PNG with one garment in each of its first quarters."""
     canvas = Image.new("RGB", (SIDE, SIDE), "white")
     for number, image in enumerate(images):
         left, top, right, bottom = quarter(number, SHOWN)
@@ -37,7 +37,7 @@ def scene_of(images: list[str]) -> bytes:
 
 
 class QuarterModel(LocalModel):
-    """Sees a bag in each upper quarter that is not of one colour, and a dress in each lower."""
+    """Detects a bag in each upper quarter that is not uniform, and a dress in each lower one."""
 
     @property
     def detects(self) -> bool:

@@ -1,4 +1,4 @@
-"""Disks that are small or read-only."""
+"""Small or read-only disks."""
 
 import contextlib
 import os
@@ -11,7 +11,7 @@ import pytest
 
 @contextlib.contextmanager
 def largest_file(size):
-    """No file may grow beyond so many bytes: what a full disk is to a writer."""
+    """Limits files to `size` bytes, which looks like a full disk to a writer."""
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
     try:
@@ -22,7 +22,7 @@ def largest_file(size):
 
 @contextlib.contextmanager
 def own_disk(directory, options):
-    """Mounts a file system in memory with the options of `mount -o`; skips where nobody may."""
+    """Mounts a file system in memory with options of `mount -o`; skips if that is not allowed."""
     directory.mkdir(exist_ok=True)
     mount = shutil.which("mount")
     command = [mount, "-t", "tmpfs", "-o", options, "tmpfs", str(directory)]

@@ -22,10 +22,10 @@ class Block:
 
     Attributes:
       page: file name.
-      line: of the file, where the code begins.
-      language: as told after the fence, or "".
-      executed: of `<!-- executed: name -->` before the block, or "".
-      code: what is in it, without indentation.
+      line: line of the file where the code begins.
+      language: language given after the fence, or "".
+      executed: name in `<!-- executed: name -->` before the block, or "".
+      code: its content, without indentation.
     """
 
     page: str

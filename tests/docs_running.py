@@ -1,6 +1,6 @@
-"""Runs the commands of the README, of pages in `docs` and of recipes, each as a process of its own.
+"""Runs the commands of the README, of pages in `docs` and of recipes, each in its own process.
 
-A binary gets flags that make its work tiny (TINY); nothing else is changed.
+Binaries get flags that make their work tiny (TINY); nothing else is changed.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ TRIPLETS = ["--items_per_batch=3", "--images_per_item=2", "--specialist_steps=3"
 STUDENT = ["--student_steps=3", "--student_batch_size=8"]
 FEW_LOOKS = ["--specialist_frozen_steps=0", "--validate_every=3"]
 TINY = {
-    # Product quantisation wants more images to train on than there are.
+    # Product quantisation needs more images to train on.
     "measure_compression": ["--tflite=float16", "--embedding_kinds=float16,int8"],
     "prepare_dataset": ["--max_side=48", "--processes=1"],
     "run_pipeline": [
@@ -41,9 +41,9 @@ TINY = {
     "train_specialist": [*MODEL, *TRIPLETS, *FEW_LOOKS],
     "train_student": [*MODEL, *STUDENT, "--validate_every=3"],
 }
-# In Python there are no flags: what is written there, and what is run.
+# Replacements in Python code, which has no flags.
 SHORTER = {"steps=500": "steps=2"}
-# What goes on until it is told to stop, and the flag for a port that is free.
+# Servers, which run until they are stopped, and the flag that picks a free port.
 SERVERS = {"serve_search": "--port=0", "tensorboard": "--port=0"}
 
 
@@ -61,7 +61,7 @@ def make_photos(root: Path) -> None:
 
 
 def enter(directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Makes `directory` the working directory, with `tools` and `flags` as in a clone."""
+    """Changes to `directory`, with `tools` and `flags` as in a clone."""
     for name in ("tools", "flags"):
         (directory / name).symlink_to(ROOT / name)
     monkeypatch.chdir(directory)
@@ -72,18 +72,18 @@ def enter(directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def tools_of(words: list[str]) -> list[str]:
-    """Names the binaries that a command line calls, in order."""
+    """Returns the names of the binaries in a command line, in order."""
     return [found[1] for word in words if (found := TOOL.search(word))]
 
 
 def lines_of(code: str) -> list[list[str]]:
-    """Splits code for a shell into the words of its commands."""
+    """Returns the words of each command in shell code."""
     lines = code.replace("\\\n", " ").splitlines()
     return [words for line in lines if (words := shlex.split(line, comments=True))]
 
 
 def execute(block: Block) -> None:
-    """Runs a block's Python, or its commands one by one."""
+    """Runs a block's Python code, or its commands one by one."""
     if block.language == "python":
         code = block.code
         for written, shorter in SHORTER.items():
@@ -95,7 +95,7 @@ def execute(block: Block) -> None:
 
 
 def execute_command(where: str, words: list[str]) -> None:
-    """Runs the words of one command line, which `where` names if it fails."""
+    """Runs the words of a command line; `where` is its position, for messages."""
     tools = tools_of(words)
     if words[0] in PYTHON and tools:
         command = [sys.executable if word in PYTHON else word for word in words]
@@ -103,7 +103,7 @@ def execute_command(where: str, words: list[str]) -> None:
         name = tools[-1]
     else:
         name = Path(words[0]).name
-        assert name in SERVERS, f"{where}: {words} is not for a test"
+        assert name in SERVERS, f"{where}: {words} cannot be tested"
         command = [str(Path(sys.executable).parent / name), *words[1:]]
     if name in SERVERS:
         _serve(where, [*command, SERVERS[name]])
@@ -117,7 +117,7 @@ def _run(where: str, command: list[str]) -> None:
 
 
 def _serve(where: str, command: list[str]) -> None:
-    """Starts a service, and ends it when it says where it is."""
+    """Starts a server, and stops it once it prints its address."""
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
     try:
         assert any("http://" in line for line in process.stdout), f"{where}: {command}"

@@ -1,4 +1,4 @@
-"""What is in TensorBoard's event files, read by TensorBoard's own code."""
+"""Reads TensorBoard's event files with TensorBoard's own code."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ class Logged:
 
     Attributes:
       plugin: name of the plugin that shows it.
-      values: by step.
+      values: values by step.
     """
 
     plugin: str
@@ -30,7 +30,7 @@ class Logged:
 
 
 def read_events(directory: Path) -> tuple[dict[str, Logged], bool]:
-    """Returns what was logged, by tag, and whether there is a graph."""
+    """Returns the logged values by tag, and whether a graph was logged."""
     found, has_graph = {}, False
     for file in sorted(directory.glob("events.out.tfevents.*")):
         events = EventAccumulator(str(file), size_guidance={TENSORS: 0})
@@ -45,7 +45,7 @@ def read_events(directory: Path) -> tuple[dict[str, Logged], bool]:
 
 
 def only_image(logged: Logged) -> np.ndarray:
-    """Returns the one image of an image summary: uint8 [height, width, 3]."""
+    """Returns the only image of an image summary: uint8 [height, width, 3]."""
     (values,) = logged.values.values()
     width, height, png = values
     with Image.open(io.BytesIO(png)) as image:

@@ -1,4 +1,4 @@
-"""A trainer that trains nothing: what its models find is known beforehand."""
+"""A trainer that trains nothing: the results of its models are given."""
 
 import numpy as np
 
@@ -6,12 +6,12 @@ from apparel_embed.evaluation.metrics import QueryMetrics
 from apparel_embed.evaluation.protocol import Outcomes
 from apparel_embed.grouping.trials import Trial
 
-# A tie of fewer than 45 items shows nothing at the default tolerance.
+# With fewer than 45 items, equal results are inconclusive at the default tolerance.
 ITEMS, QUERIES_PER_ITEM = 60, 3
 
 
 def outcomes_of(recalls, items=ITEMS):
-    """Outcomes of so many items per vertical; the first ones are found, as far as recall goes."""
+    """Returns outcomes with the given R@1 of each vertical; the first queries are the hits."""
     verticals = {}
     for vertical, recall in recalls.items():
         names = np.repeat([f"{vertical}{number}" for number in range(items)], QUERIES_PER_ITEM)
@@ -28,12 +28,12 @@ def outcomes_of(recalls, items=ITEMS):
 
 
 class FakeTrainer:
-    """Verticals of one family do each other no harm; those of another take `harm` off.
+    """Verticals of one family do not hurt each other; a group of several families loses `harm`.
 
     Args:
       families: tuples of verticals.
       own: R@1 of a vertical's own specialist.
-      harm: what a group with another family loses.
+      harm: loss of R@1 in a group with several families.
       fail_at: number of the training during which the process dies, or None.
       items: number of validation items of each vertical.
     """
@@ -46,7 +46,7 @@ class FakeTrainer:
         self.trained = []
 
     def recall(self, group, vertical):
-        """R@1 on a vertical of a model trained on a group."""
+        """Returns R@1 on a vertical of a model trained on a group."""
         families = {self.family[name] for name in group}
         if self.family[vertical] not in families:
             return 0.1

@@ -1,7 +1,7 @@
-"""Two HEIC files, written once by libheif's x265 encoder, which the package does without.
+"""Two HEIC files, written with libheif's x265 encoder, which the package does not need.
 
-Both show the same: 96 x 64 pixels, the upper left quarter blue (30, 60, 200), the rest red (200,
-40, 40). The second is stored with the instruction to be turned, 64 wide and 96 high once upright.
+Both are 96 x 64 pixels, the upper left quarter blue (30, 60, 200), the rest red (200, 40, 40). The
+second is stored with a rotation: 64 wide and 96 high once upright.
 """
 
 import base64

@@ -1,6 +1,6 @@
-"""Kinds of image files that decoders are at odds about, each with what is to be seen on it.
+"""Kinds of image files that decoders disagree about, each with its expected colours.
 
-All show quarters of one colour. What is not upright as stored is stored as orientation 6 needs it.
+All show four quarters of one colour each. Those stored rotated need orientation 6.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ SIZE = (80, 60)
 
 
 def quarters(*colours, size=SIZE):
-    """Returns an image of four colours: above left, above right, below left, below right."""
+    """Returns an image of four colours: upper left, upper right, lower left, lower right."""
     return Image.fromarray(np.array(colours, np.uint8).reshape(2, 2, -1).squeeze()).resize(
         size, Image.Resampling.NEAREST
     )
@@ -42,7 +42,7 @@ def chunk(kind, body):
 
 
 def tiff(kind=3, value=6):
-    """EXIF that says how an image lies, as a short (3) or long (4) number."""
+    """Returns EXIF with an orientation, as a short (3) or long (4) number."""
     number = struct.pack("<HH", value, 0) if kind == 3 else struct.pack("<I", value)
     entry = struct.pack("<HHI", 0x0112, kind, 1) + number
     return b"II" + struct.pack("<HIH", 42, 8, 1) + entry + b"\0\0\0\0"
@@ -58,7 +58,7 @@ def xmp(value=6):
 
 
 def profile(swapped=False):
-    """The sRGB profile; or one in which red and green have changed places, and the name, too."""
+    """Returns the sRGB profile, or one with red and green swapped and another name."""
     made = bytearray(ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes())
     if swapped:
         count = struct.unpack_from(">I", made, 128)[0]
@@ -70,7 +70,7 @@ def profile(swapped=False):
 
 
 def png(bits, kind, samples, transparent=None, late=b"", early=b""):
-    """A PNG of quarters, made by hand: Pillow writes few kinds."""
+    """Returns a PNG of quarters, encoded here because Pillow writes only a few kinds."""
     width, height = SIZE
     rows = b""
     for y in range(height):
@@ -96,7 +96,7 @@ def _without_adobe_marker(jpeg):
 
 
 def _small_first_frame():
-    """A GIF of 80 x 60 whose only frame is its upper left quarter."""
+    """Returns a GIF of 80 x 60 pixels whose only frame is its upper left quarter."""
     part = bytearray(encode(Image.new("RGB", (40, 30), RED).quantize(4), "GIF"))
     part[6:10] = struct.pack("<HH", *SIZE)
     return bytes(part)
@@ -126,29 +126,29 @@ FOUR = (RED, GREEN, BLUE, WHITE)
 SWAPPED = (GREEN, RED, BLUE, WHITE)
 GREYS = [(grey,) * 3 for grey in (0, 85, 170, 255)]
 
-# What a file holds; the colours of its quarters, upright; whether the graph may refuse it.
+# Content of the file; colours of its upright quarters; whether the TensorFlow graph may refuse it.
 KINDS = {
     "JPEG": (JPEG, FOUR, False),
     "grey JPEG": (encode(quarters(0, 85, 170, 255), "JPEG"), GREYS, False),
     "progressive JPEG": (encode(UPRIGHT, "JPEG", progressive=True), FOUR, False),
-    "JPEG turned by EXIF": (encode(STORED, "JPEG", exif=EXIF), FOUR, False),
-    "JPEG turned by a long number": (
+    "JPEG rotated by EXIF": (encode(STORED, "JPEG", exif=EXIF), FOUR, False),
+    "JPEG rotated by a long number": (
         encode(STORED, "JPEG", exif=b"Exif\0\0" + tiff(4)),
         FOUR,
         False,
     ),
-    "JPEG turned by EXIF behind a table": (
+    "JPEG rotated by EXIF after a table": (
         TURNED_JPEG[:_BEHIND_TABLE] + segment(0xE1, EXIF) + TURNED_JPEG[_BEHIND_TABLE:],
         FOUR,
         False,
     ),
-    "JPEG turned by EXIF behind a fill byte": (
+    "JPEG rotated by EXIF after a fill byte": (
         TURNED_JPEG[:20] + b"\xff" + segment(0xE1, EXIF) + TURNED_JPEG[20:],
         FOUR,
         False,
     ),
-    "JPEG turned by XMP": (encode(STORED, "JPEG", xmp=xmp().encode()), FOUR, True),
-    "JPEG of which EXIF and XMP disagree": (
+    "JPEG rotated by XMP": (encode(STORED, "JPEG", xmp=xmp().encode()), FOUR, True),
+    "JPEG with contradictory EXIF and XMP": (
         encode(UPRIGHT, "JPEG", exif=b"Exif\0\0" + tiff(value=1), xmp=xmp().encode()),
         FOUR,
         False,
@@ -165,13 +165,13 @@ KINDS = {
         SWAPPED,
         True,
     ),
-    "JPEG with a profile behind 64 KiB": (
+    "JPEG with a profile after 64 KiB": (
         JPEG[:20] + _LONG + segment(0xE2, _ICC + profile(True)) + JPEG[20:],
         SWAPPED,
         True,
     ),
-    "JPEG with a video behind": (JPEG + _VIDEO, FOUR, False),
-    "JPEG with start marks in its metadata": (
+    "JPEG followed by a video": (JPEG + _VIDEO, FOUR, False),
+    "JPEG with start markers in its metadata": (
         JPEG[:20] + segment(0xE1, b"XXX" + b"\xff\xda" * 40) + JPEG[20:],
         FOUR,
         False,
@@ -182,18 +182,18 @@ KINDS = {
         False,
     ),
     "PNG": (encode(UPRIGHT, "PNG"), FOUR, False),
-    "PNG turned by EXIF": (encode(STORED, "PNG", exif=EXIF), FOUR, False),
-    "PNG turned by EXIF behind its pixels": (
+    "PNG rotated by EXIF": (encode(STORED, "PNG", exif=EXIF), FOUR, False),
+    "PNG rotated by EXIF after its pixels": (
         TURNED_PNG.replace(END, chunk(b"eXIf", tiff()) + END),
         FOUR,
         False,
     ),
-    "PNG turned by XMP": (
+    "PNG rotated by XMP": (
         encode(STORED, "PNG", pnginfo=_text("XML:com.adobe.xmp", xmp())),
         FOUR,
         True,
     ),
-    "PNG turned by XMP behind its pixels": (
+    "PNG rotated by XMP after its pixels": (
         TURNED_PNG.replace(
             END,
             chunk(b"iTXt", b"XML:com.adobe.xmp\0\0\0\0\0" + xmp().encode()) + END,
@@ -201,12 +201,12 @@ KINDS = {
         FOUR,
         True,
     ),
-    "PNG turned by compressed XMP": (
+    "PNG rotated by compressed XMP": (
         encode(STORED, "PNG", pnginfo=_text("XML:com.adobe.xmp", xmp(), zip=True)),
         FOUR,
         True,
     ),
-    "PNG turned by a raw profile": (
+    "PNG rotated by a raw profile": (
         encode(STORED, "PNG", pnginfo=_text("Raw profile type exif", _RAW, zip=True)),
         FOUR,
         True,
@@ -219,7 +219,7 @@ KINDS = {
         False,
     ),
     **{
-        f"PNG of {bits} bits, a grey transparent": (
+        f"PNG of {bits} bits with a transparent grey": (
             png(bits, 0, samples, (samples[1],)),
             [(grey,) * 3 for grey in greys],
             False,
@@ -232,7 +232,7 @@ KINDS = {
             (16, (0, 0x5512, 0x5500, 65535), (0, 255, 85, 255)),
         )
     },
-    "PNG of 16-bit colours, one transparent": (
+    "PNG of 16-bit colours with a transparent one": (
         png(
             16,
             2,
@@ -245,7 +245,7 @@ KINDS = {
     "GIF": (encode(UPRIGHT.quantize(8), "GIF"), FOUR, False),
     "GIF whose first frame is small": (_small_first_frame(), (RED, WHITE, WHITE, WHITE), True),
     "BMP": (encode(UPRIGHT, "BMP"), FOUR, False),
-    "WebP turned by XMP": (encode(STORED, "WEBP", quality=95, xmp=xmp().encode()), FOUR, True),
-    "TIFF turned by its tag": (encode(STORED, "TIFF", exif=EXIF), FOUR, True),
-    "TIFF turned by XMP": (encode(STORED, "TIFF", tiffinfo={700: xmp().encode()}), FOUR, True),
+    "WebP rotated by XMP": (encode(STORED, "WEBP", quality=95, xmp=xmp().encode()), FOUR, True),
+    "TIFF rotated by its tag": (encode(STORED, "TIFF", exif=EXIF), FOUR, True),
+    "TIFF rotated by XMP": (encode(STORED, "TIFF", tiffinfo={700: xmp().encode()}), FOUR, True),
 }

@@ -1,4 +1,4 @@
-"""Manifests and images to inspect, of which it is known what is wrong."""
+"""Manifests and images with known problems, to inspect."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ HEADER = ("image", "item_id", "vertical", "split", "role")
 
 
 def pattern(seed: int, size: tuple[int, int] = (120, 160)) -> Image.Image:
-    """Returns an image of coloured clouds, coarse and fine as in a photograph, for each seed."""
+    """Returns an image of coarse and fine coloured clouds, like a photograph, for each seed."""
     random = np.random.default_rng(seed)
     total = np.zeros((size[1], size[0], 3))
     for side in (3, 6, 12, 24, 48):
@@ -27,7 +27,7 @@ def pattern(seed: int, size: tuple[int, int] = (120, 160)) -> Image.Image:
 
 
 def write_manifest(path: Path, rows: list[tuple], header: tuple[str, ...] = HEADER) -> Path:
-    """Writes rows as CSV; returns the path."""
+    """Writes rows as CSV and returns the path."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with open(path, "w", encoding="utf-8", newline="") as file:
         csv.writer(file, lineterminator="\n").writerows([header, *rows])
@@ -35,12 +35,12 @@ def write_manifest(path: Path, rows: list[tuple], header: tuple[str, ...] = HEAD
 
 
 def table_of(tmp_path: Path, rows: list[tuple], header: tuple[str, ...] = HEADER) -> pa.Table:
-    """Returns rows as `read_manifest` does."""
+    """Returns rows as read by `read_manifest`."""
     return read_manifest(write_manifest(tmp_path / "manifest.csv", rows, header))
 
 
 def labels_of(tmp_path: Path, rows: list[tuple]) -> Labels:
-    """Returns the labels of (item, vertical, split, role)."""
+    """Returns the labels of rows (item, vertical, split, role)."""
     return Labels.of(table_of(tmp_path, [(f"{n}.jpg", *row) for n, row in enumerate(rows)]))
 
 
@@ -48,13 +48,13 @@ NASTY = '<script src="x">&</script>'
 
 
 def write_hostile(directory: Path) -> Path:
-    """Makes a dataset in which much is wrong; returns its manifest.
+    """Writes a dataset with many problems and returns its manifest.
 
-    By line of the manifest: 2 and 3 are sound; 4 is the file of 2 saved anew, under another item;
-    5 is a byte-for-byte copy of 3, in split test; 6 is missing and 7 truncated; 8 is small; 9 is of
-    one colour; 10 and 11 are one file under two verticals' items; 12 has a name that is markup and
-    a path with a space and an umlaut; 13 is like 12 but for its colours; 14 and 15 are a query and
-    its answer, which is a copy of it; the item id of 16 differs from that of 2 by case only.
+    By line of the manifest: 2 and 3 are valid; 4 is the image of 2 saved again, under another item;
+    5 is a byte-for-byte copy of 3, in split test; 6 is missing and 7 truncated; 8 is small; 9 has
+    one colour; 10 and 11 are one file in items of two verticals; 12 has markup as its item id and a
+    path with a space and an umlaut; 13 is like 12 except its colours; 14 and 15 are a query and
+    its answer, which is a copy of it; the item id of 16 differs from that of 2 only in case.
     """
     directory.mkdir(parents=True, exist_ok=True)
     pattern(1).save(directory / "a.png")
@@ -68,7 +68,7 @@ def write_hostile(directory: Path) -> Path:
     pattern(4).save(directory / "shared.png")
     red = np.asarray(pattern(5)).astype(float)
     Image.fromarray(red.astype(np.uint8)).save(directory / "Größe 5.png")
-    # As bright as before, so that outlines stay.
+    # The same brightness, so that outlines stay.
     grey = red @ (0.299, 0.587, 0.114)
     Image.fromarray(grey.astype(np.uint8)).convert("RGB").save(directory / "recoloured.png")
     pattern(6).save(directory / "answer.png")

@@ -1,20 +1,20 @@
-"""Batches that the tests of losses share."""
+"""Batches shared by the tests of losses."""
 
 import numpy as np
 import tensorflow as tf
 from hypothesis import strategies as st
 
 BATCH_SIZES = (2, 5, 12, 17, 33)
-"""Few, as the semi-hard loss is compiled for each."""
+"""Only a few, as the semi-hard loss is compiled for each."""
 
 TIED = ("repeated", "grid")
-"""Kinds in which distances are equal, and equal on every processor but for the angular one."""
+"""Kinds with equal distances, which are equal on every CPU except for the angular distance."""
 
 UNTIED = ("normal", "unit", "clusters")
 
 
 def value_and_gradient(loss, labels, embeddings):
-    """The loss and its gradient by the embeddings, as numpy."""
+    """Returns the loss and its gradient with respect to the embeddings, as numpy."""
     embeddings = tf.convert_to_tensor(embeddings)
     with tf.GradientTape() as tape:
         tape.watch(embeddings)
@@ -23,14 +23,14 @@ def value_and_gradient(loss, labels, embeddings):
 
 
 def make_batch(seed, size, items, dim, kind):
-    """Labels int64 [size] of up to so many items, and float32 embeddings [size, dim]."""
+    """Returns labels int64 [size] of up to `items` items, and float32 embeddings [size, dim]."""
     random = np.random.default_rng(seed)
     labels = random.integers(0, items, size)
     embeddings = random.normal(size=(size, dim))
     if kind == "clusters":
         embeddings = random.normal(size=(items, dim))[labels] + 0.5 * embeddings
     if kind == "repeated":
-        # Eighths, as of grids: products without rounding are equal on every processor.
+        # Eighths, as with grids: products need no rounding, so they are equal on every CPU.
         embeddings = np.round(8 * embeddings[random.integers(0, size, size)]) / 8
     if kind == "grid":
         embeddings = np.round(embeddings)
@@ -40,7 +40,7 @@ def make_batch(seed, size, items, dim, kind):
 
 
 def batches(kinds=(*UNTIED, *TIED), sizes=BATCH_SIZES, dims=(2, 7)):
-    """Hypothesis strategy of batches: few or many items, on a sphere or not, with ties or not."""
+    """Returns a strategy of batches: few or many items, on a sphere or not, with ties or not."""
     return st.builds(
         make_batch,
         seed=st.integers(0, 2**31 - 1),

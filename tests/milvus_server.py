@@ -1,4 +1,4 @@
-"""A Milvus server of its own for tests: PyPI's `milvus`, from an environment that is named."""
+"""A Milvus server for tests: PyPI's `milvus`, from a given environment."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import time
 import urllib.request
 from pathlib import Path
 
-# Unpacks the server into a directory and writes its configuration, with ports that are free.
+# Unpacks the server into a directory and writes its configuration, with free ports.
 _PREPARE = """
 import json, sys
 from milvus import MilvusServer, _initialize_data_files
@@ -36,12 +36,12 @@ _START_SECONDS = 180
 
 
 class MilvusServer:
-    """A standalone server that is started and killed at will; its data outlast it.
+    """A standalone server that can be started and killed repeatedly; its data stay.
 
     Args:
-      python: of an environment that has PyPI's `milvus`.
-      directory: for the server's program and data.
-      **settings: of its configuration, as that package names them.
+      python: interpreter of an environment with PyPI's `milvus`.
+      directory: directory for the server's program and data.
+      **settings: settings of its configuration, as named by that package.
     """
 
     def __init__(self, python: str, directory: Path, **settings: object) -> None:
@@ -54,7 +54,7 @@ class MilvusServer:
         )
         self.port, self._health, *etcd = json.loads(done.stdout.splitlines()[-1])
         client, peer = (f"http://127.0.0.1:{port}" for port in etcd)
-        # Without a configuration of its own etcd takes 2379 and 2380.
+        # Without its own configuration, etcd uses ports 2379 and 2380.
         (directory / "configs" / "etcd.yaml").write_text(
             f"name: default\ndata-dir: {directory}/data/etcd.data\n"
             f"listen-client-urls: {client}\nadvertise-client-urls: {client}\n"
@@ -72,7 +72,7 @@ class MilvusServer:
         return f"http://127.0.0.1:{self.port}"
 
     def start(self) -> None:
-        """Starts it, and waits until it is ready."""
+        """Starts the server and waits until it is ready."""
         environment = {
             **os.environ,
             "DEPLOY_MODE": "STANDALONE",
@@ -95,14 +95,14 @@ class MilvusServer:
             time.sleep(0.2)
 
     def kill(self) -> None:
-        """Ends it as SIGKILL does."""
+        """Kills the server with SIGKILL."""
         assert self._process
         self._process.send_signal(signal.SIGKILL)
         self._process.wait()
 
     def new_database(self, name: str) -> str:
-        """Makes a database; returns the address of an index in it."""
-        # It closes the logging handlers that there are, and with them what pytest captures by.
+        """Creates a database and returns the address of an index in it."""
+        # Imported here: it closes all logging handlers, including those of pytest.
         from pymilvus import MilvusClient
 
         with contextlib.closing(MilvusClient(self.address, alias=f"makes {name}")) as client:

@@ -1,4 +1,4 @@
-"""What stands in for TensorFlow Serving: its gRPC service and REST API over a SavedModel."""
+"""A replacement for TensorFlow Serving: its gRPC service and REST API over a SavedModel."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ MODEL = "apparel_embed"
 
 
 class Behaviour:
-    """What a server does: answers by a SavedModel, after the failures that are put in its way.
+    """Behaviour of a server: it answers with a SavedModel, after injected failures.
 
     Attributes:
-      failures: one is taken from it for each request: a gRPC code, an HTTP status, or seconds to
-        wait before the answer.
-      requests: number of images of each request that was answered.
-      rename: output names to change in answers.
+      failures: one per request, in order: a gRPC code, an HTTP status, or seconds to wait before
+        the answer.
+      requests: number of images of each answered request.
+      rename: new names of outputs in answers.
     """
 
     def __init__(self, saved_model):
@@ -52,7 +52,7 @@ class Behaviour:
 
 
 def _no_signature(name):
-    """As TensorFlow Serving says it."""
+    """Returns TensorFlow Serving's message."""
     return f'Serving signature key "{name}" not found.'
 
 
@@ -65,7 +65,7 @@ class PredictionService(prediction_service_pb2_grpc.PredictionServiceServicer):
     def Predict(self, request, context):
         failure = self._behaviour.next_failure()
         if failure is not None:
-            context.abort(failure, "put in the way")
+            context.abort(failure, "injected failure")
         spec = request.model_spec
         if spec.name != MODEL or spec.version.value not in (0, self._behaviour.version):
             context.abort(grpc.StatusCode.NOT_FOUND, f"Servable not found: {spec.name}")
@@ -85,7 +85,7 @@ class PredictionService(prediction_service_pb2_grpc.PredictionServiceServicer):
 
 @contextlib.contextmanager
 def grpc_server(behaviour):
-    """Serves by gRPC; yields the address."""
+    """Serves gRPC and yields the address."""
     server = grpc.server(futures.ThreadPoolExecutor(4))
     service = PredictionService(behaviour)
     prediction_service_pb2_grpc.add_PredictionServiceServicer_to_server(service, server)
@@ -99,7 +99,7 @@ def grpc_server(behaviour):
 
 @contextlib.contextmanager
 def rest_server(behaviour):
-    """Serves by REST; yields the address."""
+    """Serves REST and yields the address."""
 
     class Handler(BaseHTTPRequestHandler):
         def do_POST(self):
@@ -108,7 +108,7 @@ def rest_server(behaviour):
             signature = body.get("signature_name", "serving_default")
             failure = behaviour.next_failure()
             if failure is not None:
-                self._send(failure, {"error": "put in the way"})
+                self._send(failure, {"error": "injected failure"})
             elif self.path not in (f"/v1/models/{MODEL}:predict", versions):
                 self._send(404, {"error": f"Servable not found: {self.path}"})
             elif not behaviour.has(signature):
@@ -116,7 +116,7 @@ def rest_server(behaviour):
             else:
                 images = [base64.b64decode(one["image_bytes"]["b64"]) for one in body["instances"]]
                 columns = {
-                    # As TensorFlow Serving does where a name does not end in _bytes.
+                    # As TensorFlow Serving does if a name does not end in _bytes.
                     name: [[text.decode() for text in row] for row in values]
                     if values.dtype == object
                     else values.tolist()

@@ -1,4 +1,4 @@
-"""Manifests of noisy images, and what is made of them."""
+"""Manifests of noisy images, and the datasets prepared from them."""
 
 import csv
 from pathlib import Path
@@ -13,7 +13,7 @@ HEADER = "image,item_id,vertical"
 
 
 def make_images(directory, count, side=24):
-    """Writes noisy images and a manifest of them; returns the manifest."""
+    """Writes noisy images and their manifest, and returns the manifest."""
     random = np.random.default_rng(0)
     lines = [HEADER]
     for i in range(count):
@@ -35,10 +35,7 @@ def rejects(directory):
 
 
 def make_small(directory):
-    """Makes a manifest of 20 images, two of them unusable, and the dataset of it at one go.
-
-    Returns the manifest; the dataset is beside it, `whole`.
-    """
+    """Writes 20 images, two unusable, and prepares them as `whole`; returns the manifest."""
     manifest = make_images(directory, 20)
     (directory / "3.png").write_bytes(b"broken")
     (directory / "17.png").unlink()

@@ -1,9 +1,9 @@
-"""Trains a small model for ten steps by a strategy; also a program of its own.
+"""Trains a small model for ten steps with a strategy; also a program.
 
     python replica_training.py <strategy> <devices> <prepared dataset> <output> [SIGTERM|SIGKILL]
 
-With a signal the last of several processes gets it while it validates step 5. The number of devices
-is set before TensorFlow starts, so that each needs a process of its own.
+With a signal, the last of several processes gets it while validating step 5. The number of devices
+must be set before TensorFlow starts, so each number needs a separate process.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ SIDE = 16
 
 
 def build() -> tf.keras.Model:
-    """Returns a model with batch norm and dropout, which depend on the whole batch."""
+    """Returns a model with batch normalization and dropout, which depend on the whole batch."""
     layers = tf.keras.layers
     inputs = tf.keras.Input((SIDE, SIDE, 3))
     backbone = tf.keras.Sequential(name="backbone")
@@ -58,7 +58,7 @@ def build() -> tf.keras.Model:
 
 
 def signalled_in(validation: Validation, name: str) -> Validation:
-    """Returns a validation during which a process that is not the chief gets a signal."""
+    """Returns a validation during which the process gets a signal unless it is the chief."""
 
     def measure(embedder: Embedder) -> float:
         if not is_chief():
@@ -71,7 +71,7 @@ def signalled_in(validation: Validation, name: str) -> Validation:
 def train(
     name: str, prepared: Path, directory: Path, ended_by: str | None = None
 ) -> dict[str, np.ndarray]:
-    """Returns the weights, the last loss and best validation, and what was measured of a batch."""
+    """Returns the weights, the last loss, the best validation and measurements of batches."""
     reset_and_seed(0)
     strategy = make_strategy(name)
     dataset = PreparedDataset.open(prepared)
@@ -108,7 +108,7 @@ def train(
     return {
         "losses": np.array([result["last_loss"], result["validation_r_at_1"]]),
         "moved": np.array(max(moved)),
-        # The share of active triplets is a count, which a last digit may change.
+        # The share of active triplets is a count, which rounding may change.
         "measures": np.array(
             [one[n] for one in measured for n in sorted(one) if n != "triplets/active_share"]
         ),
@@ -117,7 +117,7 @@ def train(
 
 
 def main() -> None:
-    """Trains by the arguments; of several processes the chief alone writes to the output."""
+    """Trains with the arguments; of several processes only the chief writes to the output."""
     logging.set_verbosity(logging.INFO)
     strategy, devices, prepared, output, *signals = sys.argv[1:]
     cpu = tf.config.list_physical_devices("CPU")[0]

@@ -1,4 +1,4 @@
-"""Images and embeddings for an index, without any model."""
+"""Images and embeddings for an index, without a model."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ def unit_vectors(count: int, dim: int = 8, seed: int = 0) -> np.ndarray:
 
 
 def some_images(count: int, verticals: tuple[str, ...] = ("bag",)) -> list[IndexedImage]:
-    """Returns images, three of an item."""
+    """Returns images, three per item."""
     return [
         IndexedImage(
             f"{place:032x}", f"{place}.jpg", f"item{place // 3}", verticals[place % len(verticals)]

@@ -1,4 +1,4 @@
-"""The search page in a real browser: the system's Chromium, headless."""
+"""The search page in a real browser: the system's headless Chromium."""
 
 from __future__ import annotations
 
@@ -34,9 +34,9 @@ def image_file(path: Path, width=300, height=200, noise=False) -> Path:
 
 
 def tab_to(page, selector):
-    """Goes on by Tab until an element has the focus, as one does without a mouse."""
+    """Presses Tab until an element has the focus, like a user without a mouse."""
     for _ in range(60):
         page.keyboard.press("Tab")
         if page.evaluate("s => document.activeElement.matches(s)", selector):
             return
-    raise AssertionError(f"{selector} cannot be reached by Tab")
+    raise AssertionError(f"{selector} cannot be reached with Tab")

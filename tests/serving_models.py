@@ -1,4 +1,4 @@
-"""A tiny exported model, and images to ask it for."""
+"""A tiny model to export, and images to embed with it."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ VERTICALS = ("bag", "dress", "Köpfe, Hüte")
 
 
 def drawn(width=60, height=40, seed=0, mode="RGB"):
-    """A smooth image of a few colours, so that two ways to shrink it give nearly the same."""
+    """Returns a smooth image of a few colours, which depends little on the resizing method."""
     small = np.random.default_rng(seed).integers(0, 256, (4, 4, 3), np.uint8)
     return Image.fromarray(small).resize((width, height), Image.BICUBIC).convert(mode)
 
@@ -53,7 +53,7 @@ def exif(orientation):
 def tiny_model():
     tf.keras.utils.set_random_seed(1)
     model = build_embedding_model(ModelConfig(image_size=SIZE, embedding_dim=DIM, pooling="gem"))
-    # Moving statistics that are not the initial ones.
+    # Change the moving statistics from their initial values.
     model(tf.random.stateless_uniform([8, SIZE, SIZE, 3], [1, 2], 0, 255), training=True)
     return model
 
@@ -69,16 +69,15 @@ COLOURS = (RED, GREEN, BLUE)
 
 
 class ColourDetector(tf.keras.Model):
-    """Sees all that is of one of `COLOURS` as a garment of the vertical of the same place.
+    """Detects pixels of the i-th of `COLOURS` as one garment of the i-th vertical.
 
-    It answers as any detector does: at the cell of the garment's middle.
+    Like any detector, it answers at the cell of the garment's centre.
     """
 
     def __init__(self, config):
         super().__init__()
         self.config = config
-        # Without its variables a detector finds nothing, as an exported one does not if they are
-        # not exported.
+        # Without its variables it detects nothing, so tests notice if they are not exported.
         self.certainty = self.add_weight("certainty", [3], initializer="zeros")
         self.certainty.assign([4.0, 2.0, 3.0])
 
@@ -94,13 +93,13 @@ class ColourDetector(tf.keras.Model):
         usual = centres[0, 0] - split_cells(tf.zeros([4]), centres)[0][0, 0]
         middles = ((low + high) / 2)[:, :, tf.newaxis]
         cells = tf.argmin(tf.reduce_sum((centres - middles) ** 2, -1), -1)
-        is_there = tf.one_hot(cells, len(centres)) * tf.cast(
+        is_present = tf.one_hot(cells, len(centres)) * tf.cast(
             tf.reduce_any(is_garment, [1, 2])[..., tf.newaxis], tf.float32
         )
         reach = tf.concat([centres - low[:, :, tf.newaxis], high[:, :, tf.newaxis] - centres], -1)
         logs = tf.math.log(tf.maximum(reach, 1e-3) / usual)
-        boxes = tf.reduce_sum(is_there[..., tf.newaxis] * logs, 1)
-        logits = is_there * (self.certainty[:, tf.newaxis] + 9.0) - 9.0
+        boxes = tf.reduce_sum(is_present[..., tf.newaxis] * logs, 1)
+        logits = is_present * (self.certainty[:, tf.newaxis] + 9.0) - 9.0
         return tf.concat([boxes, tf.transpose(logits, [0, 2, 1])], -1)
 
 
@@ -110,12 +109,12 @@ def colour_detector(most=10, image_size=128):
 
 
 def photograph(boxes, width=200, height=150, seed=0):
-    """A grey photograph with a garment of each vertical of which there is a box, in pixels."""
+    """Returns a grey photograph with a garment in each box; boxes are in pixels, by vertical."""
     noise = np.random.default_rng(seed).integers(100, 140, (height, width, 1), np.uint8)
     pixels = np.repeat(noise, 3, axis=2)
     for vertical, (left, top, right, bottom) in boxes.items():
         garment = drawn(right - left, bottom - top, seed=vertical)
-        # Nearly of one colour, and each garment another.
+        # Nearly one colour, but each garment is different.
         pixels[top:bottom, left:right] = (
             np.array(COLOURS[vertical]) + (np.asarray(garment, int) - 128) // 8
         )

@@ -1,4 +1,4 @@
-"""A tiny street: photographs of a red and a blue square, whose items differ by brightness."""
+"""Tiny street photographs of a red and a blue square; items differ in brightness."""
 
 import csv
 
@@ -14,7 +14,7 @@ _HEADER = "image,item_id,vertical,split,role,x_min,y_min,x_max,y_max"
 
 
 def make_street(directory, train=24, val=8, test=8, seed=0):
-    """Draws photographs and a shop image of each item; returns the manifest."""
+    """Writes photographs and a shop image of each item, and returns the manifest."""
     random = np.random.default_rng(seed)
     rows = [_HEADER]
     (directory / "images").mkdir(parents=True)
@@ -47,7 +47,7 @@ def _garment(hue, item, height, width):
 
 
 def prepare_street(manifest, directory):
-    """Prepares the photographs, whole, and their garments; returns both datasets."""
+    """Prepares the whole photographs and their garments, and returns both datasets."""
     whole = PrepareConfig(manifest, directory / "photographs", photographs=True, max_side=SIDE)
     return prepare(whole, 1), prepare(PrepareConfig(manifest, directory / "prepared"), 1)
 

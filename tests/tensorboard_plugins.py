@@ -1,4 +1,4 @@
-"""TensorBoard's plugins on a log directory, asked as its page asks them."""
+"""TensorBoard's plugins on a log directory, queried in the same way as by its page."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from werkzeug.test import Client
 
 
 class Plugin:
-    """A plugin that reads what is in a directory now.
+    """A plugin that reads the current contents of a directory.
 
     Args:
-      kind: its class.
-      logdir: the directory.
+      kind: class of the plugin.
+      logdir: log directory.
     """
 
     def __init__(self, kind: type, logdir: Path) -> None:
@@ -41,18 +41,18 @@ class Plugin:
 
 
 def hparams_table(logdir: Path) -> dict[str, tuple[dict, dict]]:
-    """Returns the lines of the HParams tab: hparams and metrics, by the names of their sessions."""
-    ask = Plugin(HParamsPlugin, logdir)
-    experiment = ask.json("/experiment")
+    """Returns the rows of the HParams tab: hparams and metrics by session name."""
+    plugin = Plugin(HParamsPlugin, logdir)
+    experiment = plugin.json("/experiment")
     request = {
         "allowedStatuses": ["STATUS_SUCCESS"],
         "colParams": [{"hparam": one["name"]} for one in experiment["hparamInfos"]]
         + [{"metric": one["name"]} for one in experiment["metricInfos"]],
         "sliceSize": 100,
     }
-    lines = {}
-    for group in ask.json("/session_groups", **request)["sessionGroups"]:
+    rows = {}
+    for group in plugin.json("/session_groups", **request)["sessionGroups"]:
         (session,) = group["sessions"]
         metrics = {one["name"]["tag"]: one["value"] for one in group["metricValues"]}
-        lines[session["name"]] = (group["hparams"], metrics)
-    return lines
+        rows[session["name"]] = (group["hparams"], metrics)
+    return rows

@@ -1,4 +1,4 @@
-"""Every example in a docstring runs, in a directory that has what examples speak of."""
+"""Every example in a docstring runs, in a directory with the files that it uses."""
 
 import doctest
 import importlib
@@ -14,7 +14,7 @@ from apparel_embed.serving.saved_model import export_saved_model
 
 PACKAGE = Path(apparel_embed.__file__).parent
 OPTIONS = doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE
-# Where examples find TensorFlow Serving.
+# Address of TensorFlow Serving in examples.
 ADDRESS = "localhost:8500"
 
 
@@ -38,7 +38,7 @@ def address(tmp_path_factory):
 
 @pytest.fixture
 def place(tiny_prepared, address, tmp_path, monkeypatch):
-    """The directory that examples run in."""
+    """Sets up the directory that examples run in; returns the server's address."""
     shutil.copytree(tiny_prepared.directory.parent, tmp_path / "data")
     shutil.copytree(address[0], tmp_path / "runs/mine/saved_model/1")
     (tmp_path / "dress.webp").write_bytes(encoded(drawn(), "WEBP"))
@@ -48,16 +48,16 @@ def place(tiny_prepared, address, tmp_path, monkeypatch):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", MODULES)
-def test_examples_of_a_module_run(name, place):
+def test_the_examples_of_a_module_run(name, place):
     module = importlib.import_module(name)
-    told = []
+    output = []
     runner = doctest.DocTestRunner(optionflags=OPTIONS)
     for test in doctest.DocTestFinder(exclude_empty=True).find(module, name):
         for example in test.examples:
             example.source = example.source.replace(ADDRESS, place)
-        runner.run(test, out=told.append)
+        runner.run(test, out=output.append)
     assert runner.tries > 0
-    assert not runner.failures, "".join(told)
+    assert not runner.failures, "".join(output)
 
 
 def test_every_public_name_has_an_example():
@@ -70,7 +70,7 @@ def test_every_public_name_has_an_example():
 
 
 @pytest.mark.parametrize("name", ["Args:", "Raises:"])
-def test_public_functions_tell_what_they_take_and_refuse(name):
+def test_public_functions_document_arguments_errors_and_results(name):
     for public in apparel_embed.__all__:
         value = getattr(apparel_embed, public)
         if not isinstance(value, type):

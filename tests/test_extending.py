@@ -1,4 +1,4 @@
-"""One new thing of each kind, a module and a line each in `extensions`, through the binaries."""
+"""Runs the binaries with one extension of each kind, registered in `extensions`."""
 
 import csv
 import json
@@ -13,7 +13,7 @@ import pytest
 pytestmark = pytest.mark.slow
 
 ROOT = Path(__file__).parents[1]
-# What a binary is once the lines stand in the registries.
+# Runs a binary with the extensions registered.
 EXTENDED = (
     "import runpy, sys, extensions.registered; sys.argv.pop(0); "
     "runpy.run_path(sys.argv[0], run_name='__main__')"
@@ -51,7 +51,7 @@ def run(tool, *arguments, expected=0):
 
 @pytest.fixture(scope="module")
 def manifest(tiny_prepared):
-    """A manifest that the new layout's importer has written, from a list with another name."""
+    """A manifest written by the new layout's importer, from a list with another name."""
     root = tiny_prepared.directory.parent
     with open(root / "manifest.csv", encoding="utf-8", newline="") as file:
         rows = list(csv.DictReader(file))
@@ -81,17 +81,17 @@ def walked(manifest):
 
 
 def test_parameters_of_loss_and_stage_are_flags():
-    told = run("run_pipeline.py", "--help").stdout
+    text = run("run_pipeline.py", "--help").stdout
     for flag in (
         r"temperature=0.1 +temperature of InfoNCE \(0.001 to 10\)",
         r"enough_images=2 +images by which an item counts as known \(1 or more\)",
         r"loss=semi_hard +semi_hard \|[^:]* info_nce",
         r"backbone=small_cnn +small_cnn \|[^:]* one_convolution",
     ):
-        assert re.search(f"^  --{flag}", told, re.MULTILINE), flag
+        assert re.search(f"^  --{flag}", text, re.MULTILINE), flag
 
 
-def test_a_model_of_the_backbone_is_trained_by_the_loss_with_its_parameter(walked):
+def test_a_model_with_the_new_backbone_is_trained_with_the_new_loss_and_its_parameter(walked):
     run_dir, _, _ = walked
     record = json.loads((run_dir / "specialist-bags/stage.json").read_text())
     assert record["flags"]["model"]["backbone"] == "one_convolution"
@@ -99,23 +99,23 @@ def test_a_model_of_the_backbone_is_trained_by_the_loss_with_its_parameter(walke
         "name": "info_nce", "margin": 0.3, "distance": "L2", "temperature": 0.2,
     }  # fmt: skip
     assert record["result"]["trained_steps"] == 2
-    # 4 x 4 x 3 x 6 + 6 of the convolution, 6 x 4 + 4 of the projection.
+    # 4 x 4 x 3 x 6 + 6 in the convolution, 6 x 4 + 4 in the projection.
     assert record["result"]["parameters"] == 294 + 28
 
 
-def test_the_stage_is_planned_made_and_found_again(walked):
+def test_the_new_stage_is_planned_made_and_found_again(walked):
     run_dir, before, after = walked
     assert re.search(r"^known-items +to do +64 images to count$", before, re.MULTILINE)
     assert re.search(r"^known-items +finished$", after, re.MULTILINE)
     assert (run_dir / "known-items/known.txt").read_text() == "16\n"
 
 
-def test_the_index_is_filled_and_answers(walked, manifest):
+def test_the_new_index_is_filled_and_searched(walked, manifest):
     run_dir, _, _ = walked
     where = [f"--run_dir={run_dir}", f"--index_uri=pickle://{run_dir / 'index.pickle'}"]
     run("build_index.py", *where)
     with open(manifest, encoding="utf-8", newline="") as file:
-        asked = next(row for row in csv.DictReader(file) if row["split"] == "test")
-    image = f"--image={manifest.parent / asked['image']}"
+        query = next(row for row in csv.DictReader(file) if row["split"] == "test")
+    image = f"--image={manifest.parent / query['image']}"
     found = run("search.py", *where, image, "--k=1").stdout
-    assert asked["image"] in found or asked["item_id"] in found
+    assert query["image"] in found or query["item_id"] in found

@@ -1,6 +1,6 @@
-"""What one TensorFlow has made, the other reads: Python 3.9 to 3.11 have 2.15, later ones 2.21.
+"""Files of one TensorFlow can be read with the other: 2.15 (Python 3.9 to 3.11) and 2.21 (later).
 
-Needs a Python with this package's requirements for the other TensorFlow, and its path in
+Needs a Python with this package's requirements for the other TensorFlow; its path is given in
 APPAREL_EMBED_OTHER_PYTHON.
 """
 
@@ -30,12 +30,12 @@ IMAGES = [encoded(drawn(40, 30)), encoded(drawn(33, 33, seed=1), "PNG"), b"not a
 
 pytestmark = [
     pytest.mark.slow,
-    pytest.mark.skipif(not OTHER, reason="APPAREL_EMBED_OTHER_PYTHON names no other Python"),
+    pytest.mark.skipif(not OTHER, reason="APPAREL_EMBED_OTHER_PYTHON is not set"),
 ]
 
 
-def ask_other(script, *arguments):
-    """Returns what a script printed last, as JSON, when the other Python ran it."""
+def run_other(script, *arguments):
+    """Runs a script with the other Python and returns its last line, parsed as JSON."""
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(map(str, (ROOT, ROOT / "tests")))}
     # Each TensorFlow has its own Keras.
     environment.pop("TF_USE_LEGACY_KERAS", None)
@@ -94,7 +94,7 @@ print("null")
 
 
 def found_in(path):
-    """Key and distance of what an index in a file finds of three queries, ten of each."""
+    """Returns key and distance of ten hits for each of three queries of an index in a file."""
     with open_index(str(path), to_read=True) as index:
         version = index.current()
         return [
@@ -104,7 +104,7 @@ def found_in(path):
 
 
 def student_embeddings(run_dir):
-    """Embeddings of the run's test images by its student."""
+    """Returns the student's embeddings of the run's test images."""
     dataset = load_prepared(run_dir / "prepared")
     model, _ = load_embedding_model(run_dir / "student/model")
     embedder = Embedder(model)
@@ -119,7 +119,7 @@ def run_dir(tmp_path_factory):
 
 
 def test_weights_datasets_and_saved_models_give_the_same_embeddings(run_dir):
-    other = ask_other(EMBED, run_dir)
+    other = run_other(EMBED, run_dir)
     assert other["tensorflow"] != tf.__version__
     embeddings, valid, _ = LocalModel(run_dir / "saved_model/1").embed(IMAGES)
     assert other["valid"] == valid.tolist() == [True, True, False]
@@ -127,20 +127,20 @@ def test_weights_datasets_and_saved_models_give_the_same_embeddings(run_dir):
     np.testing.assert_allclose(other["student"], student_embeddings(run_dir), rtol=0, atol=1e-5)
 
 
-def test_a_finished_run_is_finished_for_the_other_too(run_dir):
+def test_a_finished_run_is_also_finished_for_the_other_tensorflow(run_dir):
     before = contents(run_dir)
-    ask_other(WALK, run_dir)
+    run_other(WALK, run_dir)
     assert contents(run_dir) == before
 
 
-def test_a_training_that_one_began_the_other_ends(run_dir, tmp_path):
+def test_a_training_begun_with_one_tensorflow_is_resumed_with_the_other(run_dir, tmp_path):
     interrupted = tmp_path / "run"
     process = start(interrupted)
     wait_for(interrupted, "student", process, checkpoint=True)
     process.terminate()
     process.join()
     assert not (interrupted / "student").exists()
-    ask_other(WALK, interrupted)
+    run_other(WALK, interrupted)
     assert all((interrupted / stage).exists() for stage in STAGES)
     assert "unified: resuming from step" in log_of(interrupted).read_text()
     np.testing.assert_allclose(
@@ -148,11 +148,11 @@ def test_a_training_that_one_began_the_other_ends(run_dir, tmp_path):
     )
 
 
-def test_an_index_that_one_filled_the_other_searches_and_adds_to(tmp_path):
+def test_an_index_filled_with_one_tensorflow_can_be_searched_and_extended_with_the_other(tmp_path):
     path = tmp_path / "index.db"
     with open_index(str(path)) as index:
         build_index(index, Version("a" * 64, 8), iter([(some_images(30), unit_vectors(30))]))
     before = found_in(path)
-    assert ask_other(SEARCH, path) == before
-    ask_other(ADD, path)
-    assert found_in(path) == ask_other(SEARCH, path) != before
+    assert run_other(SEARCH, path) == before
+    run_other(ADD, path)
+    assert found_in(path) == run_other(SEARCH, path) != before

@@ -1,8 +1,7 @@
-"""The recipes of published benchmarks, as their own first lines tell to run them.
+"""Runs the recipes of published benchmarks with the commands in their first lines.
 
-The data are miniature trees in the benchmarks' layouts; what is trained is made tiny. Recipes get
-as far as what a dry run tells, and with APPAREL_EMBED_RECIPES=all, which takes minutes more, they
-run to the end.
+The data are miniature trees in the benchmarks' layouts, and training is tiny. Recipes stop after a
+dry run; with APPAREL_EMBED_RECIPES=all they run to the end, which takes minutes more.
 """
 
 import json
@@ -14,21 +13,21 @@ from data.importers.published_trees import TREES
 from docs_blocks import ROOT
 from docs_running import enter, execute_command, lines_of
 
-# To walk one takes two minutes.
+# Recipes that run to the end, two minutes each.
 WALKED: set[str] = set()
 if os.environ.get("APPAREL_EMBED_RECIPES") == "all":
     WALKED = set(TREES)
 
 
 def commands_of(recipe):
-    """The command lines in a recipe's comments."""
+    """Returns the command lines in a recipe's comments."""
     text = (ROOT / f"flags/{recipe}.flags").read_text("utf-8")
     comments = "\n".join(line[1:] for line in text.splitlines() if line.startswith("#"))
     found = re.findall(r"^ {3}(python tools/(?:.*\\\n)*.*)$", comments, re.M)
     return [words for command in found for words in lines_of(command)]
 
 
-def test_every_benchmark_that_can_be_imported_has_a_recipe_that_is_run_here():
+def test_every_importable_benchmark_has_a_recipe_that_is_tested():
     imported = {path.stem for path in (ROOT / "flags").glob("*.flags")} & set(
         re.findall(r"--format=(\w+)", "".join(p.read_text() for p in (ROOT / "flags").iterdir()))
     )
@@ -37,7 +36,7 @@ def test_every_benchmark_that_can_be_imported_has_a_recipe_that_is_run_here():
 
 @pytest.fixture
 def commands(request, tmp_path, monkeypatch):
-    """The two commands of a recipe, its data where they look for it, and the working directory."""
+    """The two commands of a recipe, with its data in place, and its run directory."""
     enter(tmp_path, monkeypatch)
     importing, training = commands_of(request.param)
     root = next(word for word in importing if word.startswith("--root="))
@@ -47,7 +46,7 @@ def commands(request, tmp_path, monkeypatch):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("commands", sorted(set(TREES) - WALKED), indirect=True)
-def test_a_recipes_commands_import_the_benchmark_and_tell_what_they_would_do(commands):
+def test_a_recipe_imports_the_benchmark_and_plans_the_run(commands):
     importing, training, run = commands
     execute_command(importing[1], importing)
     execute_command(training[1], [*training, "--dry_run", "--nomeasure_speed"])
@@ -56,7 +55,7 @@ def test_a_recipes_commands_import_the_benchmark_and_tell_what_they_would_do(com
 
 @pytest.mark.slow
 @pytest.mark.parametrize("commands", sorted(WALKED), indirect=True)
-def test_a_recipe_goes_from_the_benchmarks_files_to_a_report(commands):
+def test_a_recipe_runs_from_the_benchmarks_files_to_a_report(commands):
     importing, training, run = commands
     execute_command(importing[1], importing)
     execute_command(training[1], training)

@@ -1,4 +1,4 @@
-"""A thousand verticals, and a million rows: columns only, as no image is there to be decoded."""
+"""A thousand verticals and a million rows: columns only, without images."""
 
 import dataclasses
 import resource
@@ -34,7 +34,7 @@ GIB = 2**20
 
 
 def write_manifest(path, *, verticals, train_items, held_out_items=2):
-    """Writes a manifest; returns how many rows it has."""
+    """Writes a manifest and returns its number of rows."""
     splits = ["train"] * train_items + held_out_items * ["val", "test"]
     items = len(splits) * verticals
     item = np.repeat(np.arange(items), IMAGES_PER_ITEM)
@@ -52,13 +52,13 @@ def write_manifest(path, *, verticals, train_items, held_out_items=2):
 
 @pytest.fixture
 def grown():
-    """Returns what tells by how much the process's greatest memory has grown, in GiB."""
+    """Returns a function that returns the growth of the process's peak memory, in GiB."""
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return lambda: (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / GIB
 
 
 def sample(dataset):
-    """Returns the records of a batch of a specialist, and those of one of a student."""
+    """Returns the records of a specialist's batch and of a student's batch."""
     records, step = dataset.select(split="train"), tf.constant(7, tf.int64)
     items, verticals = (dataset.codes(name)[0][records] for name in ("item_id", "vertical"))
     of_items = PKSampler.from_items(items, items_per_batch=16, images_per_item=2, seed=0)
@@ -69,7 +69,7 @@ def sample(dataset):
 
 
 def report(dataset, verticals):
-    """Evaluates made-up embeddings on split test; returns the summary and the report's gap."""
+    """Evaluates made-up embeddings on split test; returns the summary and the gap section."""
     images = evaluation_set(dataset, "test")
     random = np.random.default_rng(0)
     _, item = np.unique(images.items.astype(np.int64), return_inverse=True)
@@ -99,7 +99,7 @@ def test_a_thousand_verticals_are_planned_sampled_evaluated_and_reported(tmp_pat
     names = [stage.name for stage in plan.stages.values()]
     assert sum(name.startswith("specialist-") for name in names) == 1000
     assert {"combined-start", "targets", "student", "evaluation", "report"} <= set(names)
-    # The combined model to start from, all specialists, and the one to compare with.
+    # The combined model to start from, all specialists, and the combined model to compare with.
     assert plan.work.triplet_steps > 1000 * 12
     assert not (tmp_path / "run").exists()
 
@@ -109,7 +109,7 @@ def test_a_thousand_verticals_are_planned_sampled_evaluated_and_reported(tmp_pat
     assert len(of_items) == 32 and len(weighted) == 64
 
     summary, gap = report(dataset, 1000)
-    # Within: each vertical and ALL, of two models; merged: of one.
+    # Within: each vertical and ALL for two models; merged: for one.
     assert len(summary["rows"]) == 3 * 1001
     assert len(summary["comparisons"]) == 1001
     everywhere = next(row for row in summary["rows"] if row["vertical"] == "ALL")

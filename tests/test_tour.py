@@ -1,4 +1,4 @@
-"""The tour runs as it stands, and its model has learnt something."""
+"""The code of the tour runs unchanged, and its model is better than chance."""
 
 import pytest
 from docs_blocks import ROOT, blocks_of
@@ -8,7 +8,7 @@ pytestmark = pytest.mark.slow
 
 @pytest.fixture(scope="module")
 def toured(tmp_path_factory):
-    """What the tour's code leaves behind."""
+    """The variables of the tour's code after running it."""
     names = {}
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(tmp_path_factory.mktemp("tour"))
@@ -18,11 +18,11 @@ def toured(tmp_path_factory):
     return names
 
 
-def test_the_tour_evaluates_what_it_has_trained(toured):
+def test_the_tour_evaluates_a_model_better_than_chance(toured):
     found = toured["found"]
     assert found.queries == 2 * 12 * 3 and found.without_answer == 0
     assert set(found.verticals) == {"bag", "dress"}
-    # An image drawn at random from the gallery is of the right item in a twelfth of cases.
+    # A random image of the gallery is of the right item with probability 1/12.
     assert found.r_at_1.low > 1 / 12
 
 

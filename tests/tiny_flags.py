@@ -1,4 +1,4 @@
-"""Flags of a pipeline at a tiny size: every stage is real, what is learnt is useless."""
+"""Flags of a tiny pipeline: all stages run, but the models are useless."""
 
 TINY = [
     "--synthetic_train_items=6",

@@ -1,4 +1,4 @@
-"""A training loop on four items that differ by brightness and colour."""
+"""A training loop on four items that differ in brightness and colour."""
 
 import functools
 
@@ -22,9 +22,9 @@ MODEL = ModelConfig(image_size=32, embedding_dim=8)
 
 
 def batches_of(batch_size, steps, broken_from=None):
-    """Four items that differ by brightness and colour; a batch is a function of the step.
+    """Returns batches of items that differ in brightness and colour, as a function of the step.
 
-    From step `broken_from` on (counted from 1) labels are negative.
+    Labels are negative from step `broken_from` on, counted from 1.
     """
 
     def one(step):
@@ -40,7 +40,7 @@ def batches_of(batch_size, steps, broken_from=None):
 
 
 def dropping_model():
-    """The model with dropout before its projection."""
+    """Returns the model with dropout before its projection."""
     model = build_embedding_model(MODEL)
     projection, embedding = model.get_layer("projection"), model.get_layer("embedding")
     x = tf.keras.layers.Dropout(0.5)(model.get_layer("pooling").output)
@@ -91,7 +91,7 @@ def weights(loop):
 
 
 class InterruptAtStep:
-    """A validation that fails like a killed process at the given call."""
+    """A validation that raises KeyboardInterrupt at the given call."""
 
     def __init__(self, at):
         self.at = at
@@ -105,7 +105,7 @@ class InterruptAtStep:
 
 
 class Values:
-    """A validation that finds given values, the last of them for ever; counts its calls."""
+    """A validation that returns given values, then repeats the last; counts its calls."""
 
     def __init__(self, *values):
         self.values, self.calls = values, 0

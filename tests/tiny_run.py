@@ -1,4 +1,4 @@
-"""A whole run, tiny, in processes that can be killed."""
+"""A complete tiny run, in processes that can be killed."""
 
 import contextlib
 import json
@@ -27,7 +27,7 @@ STAGES = (
     "report",
     "summaries",
 )
-"""Directories that a run makes, in the order in which they are finished."""
+"""Directories of a run, in the order in which they are finished."""
 PLANNED = (
     "synthetic",
     "prepared",
@@ -43,7 +43,7 @@ PLANNED = (
     "report",
     "summaries",
 )
-"""Stages of a plan in which every vertical is a group, in their order."""
+"""Stages of a plan with one group per vertical, in order."""
 
 
 def config_of(run_dir):
@@ -73,7 +73,7 @@ def config_of(run_dir):
             optimization=OptimizationConfig(steps=24),
             items_per_batch=4,
             images_per_item=2,
-            # Not the default, which takes a while to compile in every process.
+            # Not the default, which is slow to compile in every process.
             loss=LossConfig("hard"),
             loop=loop,
         ),
@@ -91,7 +91,7 @@ def config_of(run_dir):
 
 
 def _walk(run_dir, log):
-    """Runs the pipeline and ends as the binary does, in a process of its own."""
+    """Runs the pipeline in its own process, and exits like the binary."""
     with open(log, "a") as file:
         os.dup2(file.fileno(), sys.stdout.fileno())
         os.dup2(file.fileno(), sys.stderr.fileno())
@@ -110,7 +110,7 @@ def _walk(run_dir, log):
 
 
 def start(run_dir):
-    """Starts the run in a process that need not import TensorFlow: one that has it is forked."""
+    """Starts the run in a process forked from one that has imported TensorFlow."""
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["apparel_embed.runs.pipeline"])
     process = context.Process(target=_walk, args=(run_dir, log_of(run_dir)))
@@ -119,9 +119,9 @@ def start(run_dir):
 
 
 def wait_for(run_dir, stage, process, checkpoint=False):
-    """Waits until a process has a stage at work; it may have ended, or found it finished.
+    """Waits until a process is making a stage, has ended, or has found the stage finished.
 
-    If asked for, waits for a checkpoint of that process, too: it is in the midst of its steps then.
+    With `checkpoint`, also waits for a checkpoint of that process, which is then amid its steps.
     """
     lock = lock_path(run_dir / stage)
     began = time.time()
@@ -147,7 +147,7 @@ def walk(run_dir):
 
 
 def contents(run_dir):
-    """Returns all that a run has found, by the names of files: nothing of when and how long."""
+    """Returns all results of a run by file name, without times and durations."""
     from apparel_embed.report.trainings import read_scalars
 
     found = {}
@@ -183,7 +183,7 @@ def contents(run_dir):
 
 
 def _arrays(path):
-    """Returns the bytes of all arrays in an HDF5 file, by their names."""
+    """Returns the bytes of all arrays in an HDF5 file, by name."""
     import h5py
 
     arrays = {}
@@ -198,14 +198,14 @@ def _arrays(path):
 
 
 def duration(run_dir, stage):
-    """Returns how long a stage of a finished run took, in seconds."""
+    """Returns the seconds that a stage of a finished run took; 0.5 if it is missing."""
     with contextlib.suppress(FileNotFoundError):
         return json.loads((run_dir / stage / "stage.json").read_text())["seconds"]
     return 0.5
 
 
 def run_tool(tool, *arguments):
-    """Returns what a binary of tools/ did, with what it printed."""
+    """Runs a binary of tools/ and returns the finished process with its output."""
     path = Path(__file__).parents[1] / "tools" / tool
     return subprocess.run(
         [sys.executable, str(path), *map(str, arguments)], capture_output=True, text=True

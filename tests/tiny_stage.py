@@ -1,11 +1,11 @@
-"""A stage that takes no time."""
+"""A trivial stage."""
 
 from apparel_embed.store.record import StageSpec
 from apparel_embed.store.runs import run_stage
 
 
 def make(directory, work=lambda directory: {"answer": 42}, flags=None, inputs=None, **more):
-    """Makes it, or finds it finished."""
+    """Makes the stage, or finds it finished."""
     return run_stage(
         StageSpec(
             directory,

@@ -1,4 +1,4 @@
-"""Specialists of the tiny dataset that have learnt nothing, told apart by their seeds."""
+"""Untrained specialists of the tiny dataset, which differ in their seeds."""
 
 from apparel_embed.distillation.targets import Targets, TargetsConfig, Teacher, compute_targets
 from apparel_embed.models.embedding import (
@@ -24,13 +24,13 @@ def both(teachers):
 
 
 def targets_of(dataset, teachers, reference=None, **config) -> Targets:
-    """Returns the targets of a student as long as the teachers."""
+    """Returns the targets of a student with the teachers' embedding size."""
     config = TargetsConfig(dim=MODEL.embedding_dim, **config)
     return compute_targets(dataset, teachers, reference=reference, config=config)
 
 
 def taught(targets):
-    """Returns what a student learns, and what it does not, as `train_student` takes them."""
+    """Returns training and held-out records with their targets, as taken by `train_student`."""
     return (
         (targets.records, targets.embeddings),
         (targets.held_out_records, targets.held_out),

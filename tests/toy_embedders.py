@@ -1,4 +1,4 @@
-"""Embedders without TensorFlow, which workers of a cluster import, too."""
+"""Embedders without TensorFlow, also imported by workers of a cluster."""
 
 import dataclasses
 import io
@@ -17,7 +17,7 @@ HOLD, HOLD_LOADS, CALLS, LOADS = "hold", "hold_loads", "calls", "loads"
 
 @dataclasses.dataclass(frozen=True)
 class Colours:
-    """Embeds by mean colours, notes who does it, and waits while there is a file `hold`."""
+    """Embeds images as their mean colours, notes its process, and waits while `hold` exists."""
 
     notes: Path
     dim: int = 3
@@ -42,7 +42,7 @@ def fail_to_load(notes):
 
 
 class Killer(Colours):
-    """Kills the process that it is in."""
+    """Kills its own process."""
 
     def __call__(self, images):
         os.kill(os.getpid(), signal.SIGKILL)

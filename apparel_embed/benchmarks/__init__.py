@@ -1,1 +1,1 @@
-"""Benchmarks: how fast and how large, as ratios measured in one run."""
+"""Benchmarks of speed and size, as ratios measured in one run."""

@@ -1,6 +1,6 @@
-"""Work on manifests of many rows beside what none of it can do without: reading the file.
+"""Benchmark of work on large manifests, relative to its lower bound: reading the file.
 
-Each task is measured by this module as a process of its own; no images are read.
+Each task is measured in its own process, which runs this module; no images are read.
 """
 
 from __future__ import annotations
@@ -34,30 +34,30 @@ _CSV, _PARQUET, _PREPARED = "manifest.csv", "manifest.parquet", "prepared"
 _READ_CSV, _READ_PARQUET = "read_csv", "read_parquet"
 MEASURED = {
     _READ_CSV: ("pyarrow reads the CSV file", _READ_CSV),
-    "load_csv": ("read_manifest of it: every value checked", _READ_CSV),
+    "load_csv": ("read_manifest reads it and checks every value", _READ_CSV),
     _READ_PARQUET: ("pyarrow reads the Parquet file", _READ_PARQUET),
-    "load_parquet": ("read_manifest of it: every value checked", _READ_PARQUET),
-    "split": ("hold_out: a tenth of the items to val", _READ_PARQUET),
+    "load_parquet": ("read_manifest reads it and checks every value", _READ_PARQUET),
+    "split": ("hold_out moves a tenth of the items to val", _READ_PARQUET),
     "open": ("PreparedDataset.open, and a select by split, verticals, roles", _READ_PARQUET),
     "sampler": ("PKSampler of all training images, and its first batch", _READ_PARQUET),
 }
-"""What is measured, by name: what it does, and the floor that it is compared with."""
+"""Tasks by name: a description, and the task that is the lower bound of their time."""
 _VERTICALS = 20
 _CHUNK = 1 << 20
 
 
 @dataclasses.dataclass(frozen=True)
 class DataBenchmark:
-    """What to measure."""
+    """Settings of the benchmark."""
 
-    rows: Sequence[int] = setting((1_000_000, 10_000_000), "rows of the manifests", 100, 10**8)
-    images_per_item: int = setting(4, "rows with the same item", 2, 50)
+    rows: Sequence[int] = setting((1_000_000, 10_000_000), "rows per manifest", 100, 10**8)
+    images_per_item: int = setting(4, "rows per item", 2, 50)
     boxes: bool = setting(True, "give every row a box")
-    rounds: int = setting(1, "how often each is started, in turns", 1)
+    rounds: int = setting(1, "how many times each task is started, in turns", 1)
     directory: Path | None = setting(
         None,
-        "directory for the manifests, which are removed again; ten million rows take about 1.2 GB; "
-        "by default the system's place for temporary files",
+        "directory for the manifests, which are removed afterwards; ten million rows take about "
+        "1.2 GB; by default the system's directory for temporary files",
     )
     seed: int = seed_setting("the manifests")
 
@@ -66,7 +66,7 @@ def measure_data(config: DataBenchmark) -> Rows:
     """Measures each task at each number of rows.
 
     Returns:
-      Of each time, memory of its process all in all, and CPU time as a multiple of the floor's.
+      A row per task: times, peak memory of its process, and its CPU time over the lower bound's.
 
     Raises:
       UserError: if the directory cannot be written to.
@@ -77,7 +77,7 @@ def measure_data(config: DataBenchmark) -> Rows:
             settings = {**dataclasses.asdict(config), "rows": count, "directory": place}
             make = measure_modules("data", {"make": {"name": "make", **settings}}, 1)["make"]
             if make.why_not:
-                raise UserError(f"a manifest of {count:,} rows cannot be made: {make.why_not}")
+                raise UserError(f"cannot create a manifest of {count:,} rows: {make.why_not}")
             tasks = {name: {"name": name, **settings} for name in MEASURED}
             times = measure_modules("data", tasks, config.rounds)
         found += [
@@ -99,22 +99,22 @@ def _directory_in(directory: Path | None) -> tempfile.TemporaryDirectory[str]:
     try:
         return tempfile.TemporaryDirectory(dir=directory)
     except OSError as error:
-        where = f"--directory={directory}" if directory else "the place for temporary files"
+        where = f"--directory={directory}" if directory else "directory for temporary files"
         raise UserError(f"{where}: cannot be written to: {error.strerror}") from error
 
 
 def make_manifest(rows: int, images_per_item: int, boxes: bool, seed: int) -> pa.Table:
-    """Returns a manifest of garments that do not exist, its rows in no order.
+    """Returns a manifest of made-up garments, with its rows in random order.
 
     Args:
       rows: number of rows.
       images_per_item: rows with the same `item_id`.
       boxes: whether every row has a box.
-      seed: of order, names and boxes.
+      seed: seed of order, names and boxes.
     """
     random = np.random.default_rng(seed)
     item, view = np.divmod(random.permutation(rows), images_per_item)
-    # Names in another order than that of items, as shops number them over the years.
+    # Ids are not in the order of the items, as in a catalogue that has grown over years.
     names = pa.array(random.permutation(-(-rows // images_per_item))).cast(pa.string())
     item_id = pc.utf8_lpad(names, 8, "0").take(pa.array(item))
     file = pc.binary_join_element_wise(pa.array(view).cast(pa.string()), "jpg", ".")
@@ -133,8 +133,8 @@ def make_manifest(rows: int, images_per_item: int, boxes: bool, seed: int) -> pa
 
 
 def _make(table: pa.Table, directory: Path) -> None:
-    """Writes the manifest as CSV and as Parquet, and what of a prepared dataset is no image."""
-    # Unquoted, as most programs write it.
+    """Writes the manifest as CSV and Parquet, and a prepared dataset without images."""
+    # Unquoted, as written by most programs.
     plain = pyarrow.csv.WriteOptions(quoting_style="none")
     with pyarrow.csv.CSVWriter(directory / _CSV, table.schema, write_options=plain) as csv:
         csv.write_table(table, _CHUNK)
@@ -179,7 +179,7 @@ def _sample(directory: Path, seed: int) -> Callable[[], object]:
 
 
 def _work_of(task: dict[str, Any]) -> Callable[[], object]:
-    """Returns what is to be measured of a task, its preparations done."""
+    """Prepares a task and returns the function to measure."""
     name, directory, seed = task["name"], Path(task["directory"]), task["seed"]
     if name == "split":
         table = read_manifest(directory / _PARQUET)

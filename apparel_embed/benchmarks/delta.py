@@ -1,4 +1,4 @@
-"""A night's delta of a large index: how long it takes, and whether searches are answered."""
+"""Benchmark of a nightly delta of a large index: its time, and searches in the meantime."""
 
 from __future__ import annotations
 
@@ -20,20 +20,20 @@ from apparel_embed.search.index import VectorIndex, Version, open_index
 _SIDE = 64
 _MODEL = "d" * 64
 _NIGHT = ("added", "changed", "removed", "embedded")
-# Of a night's rows: the others are new images.
+# Shares of a night's rows; the others are new images.
 _REMOVED, _CHANGED = 0.2, 0.2
 
 
 def measure_delta(config: IndexBenchmark) -> dict[str, Any]:
-    """Changes an index of made-up vectors by a night of generated images, twice.
+    """Applies a night's delta of generated images to an index of made-up vectors, twice.
 
-    The model is a small network that has learnt nothing. Another thread searches all the while, by
-    a reader of its own, as the service is one.
+    The model is a small untrained network. Meanwhile another thread searches with its own reader,
+    as the service does.
 
     Returns:
-      `images` before; of the night `added`, `changed`, `removed`, `embedded` and `seconds`; of
-      the same night once more `embedded_again` and `seconds_again`; `searches` that were answered
-      meanwhile, the slowest in ms, and `failures`.
+      `images` before; `added`, `changed`, `removed`, `embedded` and `seconds` of the delta;
+      `embedded_again` and `seconds_again` of the same delta applied again; `searches` answered in
+      the meantime, `slowest_ms` of them, and `failures`.
     """
     from apparel_embed.models.embedding import ModelConfig, build_embedding_model
     from apparel_embed.search.build import build_index
@@ -50,14 +50,14 @@ def measure_delta(config: IndexBenchmark) -> dict[str, Any]:
         )
         export_saved_model(network, place / "model", ExportConfig(warm_up=False))
         model = LocalModel(place / "model")
-        # What a process does once is no part of a night.
+        # One-time work of a process is not part of a delta.
         model.embed([])
         night = _night(config, place)
         with open_index(str(place / "index.db")) as index:
             built = build_index(index, Version(_MODEL, config.dim), made_up_rows(embeddings))
             figures: dict[str, Any] = {"images": built.version.images}
             searching = _Searching(place / "index.db", queries, config.k)
-            for again, told in (("", _NIGHT), ("_again", ("embedded",))):
+            for again, counted in (("", _NIGHT), ("_again", ("embedded",))):
                 current = index.current()
                 assert current
                 start = time.perf_counter()
@@ -70,12 +70,12 @@ def measure_delta(config: IndexBenchmark) -> dict[str, Any]:
                     most_removed=1.0,
                 )
                 figures[f"seconds{again}"] = time.perf_counter() - start
-                figures |= {f"{what}{again}": done.counts[what] for what in told}
+                figures |= {f"{what}{again}": done.counts[what] for what in counted}
             return {**figures, **searching.end()}
 
 
 def _night(config: IndexBenchmark, place: Path) -> Path:
-    """Draws the images of a delta, and writes it."""
+    """Writes the images of a delta and the delta, and returns its path."""
     random = np.random.default_rng(config.seed)
     removed, changed = (int(config.night * share) for share in (_REMOVED, _CHANGED))
     path = place / "night.csv"
@@ -83,7 +83,7 @@ def _night(config: IndexBenchmark, place: Path) -> Path:
     with path.open("w", newline="") as file:
         rows = csv.writer(file)
         rows.writerow(["change", "image", "item_id", "vertical"])
-        # Ten images are of an item; the last are removed and the first changed.
+        # An item has ten images; the last images are removed and the first changed.
         rows.writerows(
             ["remove", f"images/{config.vectors - 1 - number}.jpg", "", ""]
             for number in range(removed)
@@ -98,7 +98,7 @@ def _night(config: IndexBenchmark, place: Path) -> Path:
 
 
 class _Searching:
-    """Searches in a thread until it is ended."""
+    """Searches in a thread until `end` is called."""
 
     def __init__(self, path: Path, queries: np.ndarray, k: int) -> None:
         self._ended = threading.Event()
@@ -108,7 +108,7 @@ class _Searching:
         self._thread.start()
 
     def end(self) -> dict[str, Any]:
-        """Returns what was answered."""
+        """Stops the searches and returns their number, the slowest in ms, and failures."""
         self._ended.set()
         self._thread.join()
         slowest = 1000 * max(self._times, default=0.0)
@@ -127,6 +127,6 @@ class _Searching:
         try:
             version = index.current()
             return version is not None and len(index.search(version, query, k)) == k
-        except Exception:  # Whatever it is, it is counted, and the next search tried.
+        except Exception:  # Any failure is counted, and the next search is tried.
             logging.exception("a search failed")
             return False

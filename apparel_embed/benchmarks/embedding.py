@@ -1,4 +1,4 @@
-"""Bulk embedding beside the model alone, on one constant batch."""
+"""Benchmark of bulk embedding, relative to the model alone on one constant batch."""
 
 from __future__ import annotations
 
@@ -30,25 +30,25 @@ from apparel_embed.serving.saved_model import ServingModule
 MODEL = ModelConfig(backbone="efficientnet_v2_b0", image_size=224)
 _BATCH = 32
 _IMAGES = 32
-# Of a photograph as a shop has it, in pixels; prepared it has 192 x 256.
+# Size of a typical shop photograph, in pixels; 192 x 256 once prepared.
 _WIDTH, _HEIGHT = 600, 800
 _DIFFERENT = 32
 _ROUNDS = 3
 
 
 def measure_embedding(scale: int = 1, seed: int = 0) -> dict[str, float]:
-    """Embeds images in bulk and, in turns, one constant batch as many times as that makes.
+    """Embeds images in bulk and, in turns, one constant batch the same number of times.
 
     Args:
-      scale: 32 images times this: 1 or more. One batch has 32.
-      seed: of images and weights.
+      scale: number of images in units of 32, the batch size; 1 or more.
+      seed: seed of images and weights.
 
     Returns:
       `embed_vs_model`, the throughput of bulk embedding of a prepared dataset over that of the
-      model alone, and `embed_manifest_vs_model`, the same of a manifest of photographs, which are
-      decoded, shrunk and encoded on the way; `embed_cpu_vs_model`, `embed_manifest_cpu_vs_model`,
-      the same by time of the processor, which other programs disturb less; and `embed_seconds`,
-      `embed_manifest_seconds` and `model_seconds` of one image.
+      model alone, and `embed_manifest_vs_model`, the same for a manifest of photographs, which are
+      also decoded, downscaled and encoded; `embed_cpu_vs_model` and `embed_manifest_cpu_vs_model`,
+      the same in CPU time, which other programs disturb less; and `embed_seconds`,
+      `embed_manifest_seconds` and `model_seconds` per image.
     """
     tf.keras.utils.set_random_seed(seed)
     model = build_embedding_model(MODEL)
@@ -90,7 +90,7 @@ def _embed(directory: Path, kind: str, location: Path, embed: ImageEmbedder) -> 
 
 
 def write_photographs(directory: Path, count: int, random: np.random.Generator) -> Path:
-    """Writes some photographs, and a manifest that names each as often as is needed."""
+    """Writes some photographs, and a manifest of `count` rows that repeats them."""
     for number in range(_DIFFERENT):
         coarse = random.integers(0, 256, (_HEIGHT // 20, _WIDTH // 20, 3), np.uint8)
         smooth = Image.fromarray(coarse).resize((_WIDTH, _HEIGHT), Image.Resampling.BICUBIC)

@@ -1,4 +1,4 @@
-"""Exact search for evaluation: its time and memory, measured by this module as its own process."""
+"""Benchmark of exact search for evaluation: time and memory of a process that runs this module."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ def measure_exact_search(scale: int = _LARGEST_SCALE, seed: int = 0) -> dict[str
     """Searches 100,000 vectors of 64 dimensions for the 20 nearest of each of 100,000.
 
     Args:
-      scale: 16 for all of them, 4 for a quarter of both, and so on: 1 to 16.
-      seed: of the vectors.
+      scale: sixteenths of both numbers, 1 to 16.
+      seed: seed of the vectors.
 
     Returns:
-      `knn_seconds`, and `knn_peak_gb`, the highest memory of its process (vectors, libraries and
-      results included) in 10^9 bytes; None where /proc is missing.
+      `knn_seconds`, and `knn_peak_gb`, the peak memory of its process (including vectors, libraries
+      and results) in 10^9 bytes; None without /proc.
 
     Raises:
       UserError: if the measurement fails.
@@ -48,7 +48,7 @@ def main() -> None:
     )
 
     def search() -> object:
-        # Numbers of records that no query has: none is left out.
+        # No query has these record numbers, so no vector is excluded.
         opened = NearestSearch(gallery, -1 - np.arange(len(gallery)))
         return opened.nearest(queries, task["k"], np.arange(len(queries)))
 

@@ -1,4 +1,4 @@
-"""What benchmarks share: memory and time, processes of their own, work in turns, and tables."""
+"""Shared by benchmarks: time and memory, separate processes, work in turns, and tables."""
 
 from __future__ import annotations
 
@@ -20,25 +20,24 @@ from typing import Any
 from apparel_embed.common.progress import progress_bar
 
 Rows = list[dict[str, Any]]
-"""Figures for people and programs: each row a mapping of one line of a table, by column."""
+"""Figures for people and programs: each row maps the columns of a table to its values."""
 
 _CLEAR = Path("/proc/self/clear_refs")
 
 
 class ProcessFailed(Exception):
-    """A process could not start, or ended with another status than 0; the text says why."""
+    """A process could not start, or ended with a status other than 0; the message says why."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Measured:
-    """What was measured of some work.
+    """Measurements of some work.
 
     Attributes:
-      seconds: median, or None.
-      cpu_seconds: those that all cores together worked, median: what others do on the machine at
-        the same time changes it little.
-      peak_mb: highest memory in 10^6 bytes; None where Linux's /proc is missing.
-      why_not: why there is no measurement, or "".
+      seconds: median of the wall time, or None.
+      cpu_seconds: median of the CPU time of all cores, which other programs disturb little.
+      peak_mb: peak memory in 10^6 bytes; None without Linux's /proc.
+      why_not: reason why there is no measurement, or "".
     """
 
     seconds: float | None = None
@@ -48,22 +47,22 @@ class Measured:
 
 
 def measure(call: Callable[[], object]) -> dict[str, float | None]:
-    """Returns `seconds` and `cpu_seconds` of one call, and `peak_mb` of the whole process in it."""
+    """Returns `seconds` and `cpu_seconds` of one call, and `peak_mb` of the process during it."""
     _clear_peak()
     seconds, cpu_seconds = timed(call)
     return {"seconds": seconds, "cpu_seconds": cpu_seconds, "peak_mb": memory_mb("VmHWM")}
 
 
 def measure_warm(call: Callable[[], object], seconds: float) -> dict[str, float | None]:
-    """Returns what a call takes once warm.
+    """Measures a call once it is warm.
 
     Args:
-      call: what to measure; returns when its work is done.
-      seconds: how long to repeat it, three times at least.
+      call: function to measure; returns when its work is done.
+      seconds: how long to repeat it, at least three times.
 
     Returns:
-      `seconds` and `cpu_seconds`, medians; and `peak_mb`, the highest memory of all calls (the
-      first one, which compiles, too) above that before them.
+      `seconds` and `cpu_seconds`, medians; and `peak_mb`, the peak memory of all calls (including
+      the first one, which compiles) above the memory before them.
     """
     idle = memory_mb("VmRSS")
     _clear_peak()
@@ -79,17 +78,17 @@ def measure_warm(call: Callable[[], object], seconds: float) -> dict[str, float 
 
 
 def timed(call: Callable[[], object]) -> tuple[float, float]:
-    """Returns the seconds that a call takes, and those that all cores worked on it.
+    """Returns the wall time and the CPU time of a call, in seconds.
 
-    Processes that it starts and waits for count, too.
+    CPU time includes processes that it starts and waits for.
     """
-    start, worked = time.perf_counter(), _worked()
+    start, worked = time.perf_counter(), _cpu_seconds()
     call()
-    return time.perf_counter() - start, _worked() - worked
+    return time.perf_counter() - start, _cpu_seconds() - worked
 
 
-def _worked() -> float:
-    """Returns the seconds that this process and those it has ended have worked on all cores."""
+def _cpu_seconds() -> float:
+    """Returns the CPU time of this process and of its finished children."""
     children = resource.getrusage(resource.RUSAGE_CHILDREN)
     return time.process_time() + children.ru_utime + children.ru_stime
 
@@ -97,9 +96,9 @@ def _worked() -> float:
 def in_turns(
     sides: Mapping[str, Callable[[], object]], rounds: int, what: str
 ) -> dict[str, list[tuple[float, float]]]:
-    """Returns what each side takes (see `timed`) in each round; all are called once before.
+    """Returns the times of each side (see `timed`) in each round, after one call to warm up.
 
-    In turns, so that a slow moment of the machine affects all sides.
+    They take turns, so a slow moment of the machine affects all sides.
     """
     for work in sides.values():
         work()
@@ -116,27 +115,27 @@ def medians(times: Mapping[str, Sequence[tuple[float, float]]]) -> dict[str, flo
 
 
 def run_module(name: str, task: Mapping[str, Any]) -> Any:
-    """Runs a module of the benchmarks as a process of its own.
+    """Runs a module of the benchmarks in a separate process.
 
     Args:
-      name: of the module; its last argument is the task as JSON, its last line the result as JSON.
+      name: name of the module; its argument is the task as JSON, its last line the result as JSON.
       task: JSON values.
 
     Raises:
-      ProcessFailed: it ends with a status other than 0; its last line is quoted.
+      ProcessFailed: if it ends with a status other than 0; the message is its last line.
     """
     command = [sys.executable, "-m", f"apparel_embed.benchmarks.{name}", json.dumps(task)]
     with subprocess.Popen(
         command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     ) as process:
-        # Where memory runs out, Linux is to end this process and not the one that waits for it.
+        # If memory runs out, Linux should end this process and not the one that waits for it.
         with contextlib.suppress(OSError):
             Path(f"/proc/{process.pid}/oom_score_adj").write_text("1000")
-        printed, said = process.communicate()
+        printed, errors = process.communicate()
     if process.returncode == -signal.SIGKILL:
-        raise ProcessFailed("killed, as a process is where memory runs out")
+        raise ProcessFailed("killed, probably because memory ran out")
     if process.returncode:
-        lines = said.strip().splitlines() or [f"exit status {process.returncode}"]
+        lines = errors.strip().splitlines() or [f"exit status {process.returncode}"]
         raise ProcessFailed(lines[-1])
     return json.loads(printed.splitlines()[-1])
 
@@ -144,15 +143,15 @@ def run_module(name: str, task: Mapping[str, Any]) -> Any:
 def measure_modules(
     name: str, tasks: Mapping[str, Mapping[str, Any]], rounds: int
 ) -> dict[str, Measured]:
-    """Measures tasks, each in processes of its own and in turns.
+    """Measures tasks in turns, each in separate processes.
 
     Args:
-      name: of the module that does them, see `run_module`.
-      tasks: by name.
-      rounds: how often each is started, 1 or more.
+      name: name of the module that does them, see `run_module`.
+      tasks: tasks by name.
+      rounds: how many times each is started, 1 or more.
 
     Returns:
-      Medians and the highest memory, by name; of a task that fails why.
+      Medians and peak memory, by name; for a failed task the reason.
     """
     found: dict[str, list[dict]] = {task: [] for task in tasks}
     failed: dict[str, str] = {}
@@ -179,14 +178,14 @@ def _median(found: Sequence[Mapping[str, Any]]) -> Measured:
 
 
 def ratio(dividend: float | None, divisor: float | None) -> float | None:
-    """Returns how many times the one is the other, None where either is missing."""
+    """Returns the ratio of two numbers; None if either is missing."""
     return None if dividend is None or not divisor else dividend / divisor
 
 
 def memory_mb(what: str, process: int | str = "self") -> float | None:
-    """Returns a process's memory in 10^6 bytes, now ("VmRSS") or at its peak ("VmHWM").
+    """Returns a process's current ("VmRSS") or peak ("VmHWM") memory in 10^6 bytes.
 
-    None where Linux's /proc is missing, or the process.
+    None without Linux's /proc, or if the process does not exist.
     """
     status = Path(f"/proc/{process}/status")
     found = re.search(rf"{what}:\s+(\d+) kB", status.read_text()) if status.exists() else None
@@ -194,9 +193,9 @@ def memory_mb(what: str, process: int | str = "self") -> float | None:
 
 
 def available_gb() -> float:
-    """Returns the memory that new work can have without swapping, in 10^9 bytes.
+    """Returns the memory available without swapping, in 10^9 bytes.
 
-    Caches count, as they make room. Without Linux's /proc it is all that the machine has.
+    This includes caches, which can be freed. Without Linux's /proc it is all memory of the machine.
     """
     memory = Path("/proc/meminfo")
     found = re.search(r"MemAvailable:\s+(\d+) kB", memory.read_text()) if memory.exists() else None
@@ -206,8 +205,8 @@ def available_gb() -> float:
 
 
 def table(title: str, rows: Rows, ratios: Mapping[str, Any] | None = None) -> str:
-    """Returns rows as a table for people, headed by their keys, and further figures below it."""
-    # Here, as processes that are measured need not have it in memory.
+    """Returns rows as a text table with their keys as titles, and further figures below it."""
+    # Imported here, so that measured processes do not have it in memory.
     from rich import box
     from rich.table import Table
 
@@ -229,11 +228,11 @@ def _as_text(value: Any) -> str:
         return ""
     if not isinstance(value, float):
         return f"{value:,}" if isinstance(value, int) else str(value)
-    # Three digits, or all before the point.
+    # Three digits, or all digits before the decimal point.
     return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.3g}"
 
 
 def _clear_peak() -> None:
-    """Sets the highest memory of this process back to the present one, where that is known."""
+    """Resets the peak memory of this process to the current one, if /proc exists."""
     if _CLEAR.exists():
         _CLEAR.write_text("5")

@@ -1,4 +1,4 @@
-"""The index on many vectors: how long it takes, how large it is, and what it misses."""
+"""Benchmark of the index with many vectors: time, size and recall."""
 
 from __future__ import annotations
 
@@ -29,47 +29,47 @@ from apparel_embed.search.source import image_key
 _ROWS_AT_ONCE = 2_000
 _IMAGES_PER_ITEM = 10
 _VERTICALS = 8
-# How far images lie from their item, and queries from an image, against the item's own length.
+# Distances of images from their item and of queries from an image, relative to the item's length.
 _IMAGE_SPREAD = 0.6
 _QUERY_SPREAD = 0.3
 
 
 @dataclasses.dataclass(frozen=True)
 class IndexBenchmark:
-    """What to measure."""
+    """Settings of the benchmark."""
 
-    vectors: int = setting(100_000, "in the index, in items of 10", 100)
+    vectors: int = setting(100_000, "vectors in the index, 10 per item", 100)
     dim: int = setting(64, "length of a vector", 2, 32768, flag="embedding_dim")
-    queries: int = setting(100, "searches, each of its own vector", 1)
-    k: int = setting(12, "hits of a search", 1, 100)
+    queries: int = setting(100, "number of searches, each for a different vector", 1)
+    k: int = setting(12, "hits per search", 1, 100)
     settings: Sequence[IndexSettings] = (IndexSettings(),)
     index_uri: str = setting(
         "",
-        "address of a Milvus server to fill instead of a file; what is filled stays there, and "
-        "does not answer",
+        "address of a Milvus server to fill instead of a file; the vectors stay there, in a "
+        "version that does not answer searches",
     )
     night: int = setting(
-        0, "rows of a delta that a file is changed by as well, while it is searched", 0, 100_000
+        0, "rows of a delta to apply to an index file while it is searched; 0 is none", 0, 100_000
     )
     seed: int = seed_setting("the vectors")
 
 
 def measure_indices(config: IndexBenchmark) -> Rows:
-    """Fills indices and asks each; files are removed afterwards.
+    """Fills indices and searches each; files are removed afterwards.
 
     Returns:
-      Of each index the seconds of filling it, and those that this process worked; the median ms of
-      a search by item in all verticals and in one of 8, of numpy's product of the same vectors with
-      the query and its k greatest, and how many times that the search takes; its size on disk, and
-      what it adds to this process's memory; and `recall` in all and in one, the share of the k
-      nearest items that are found.
+      A row per index: wall and CPU seconds of filling it; median ms of a search by item in all
+      verticals and in one of 8, median ms of the exact search with numpy (product of the same
+      vectors with the query, and its k largest values), and their ratio; its size on disk, and its
+      share of this process's memory; and `recall` in all verticals and in one, the share of the k
+      nearest items that is found.
     """
-    embeddings, asked = synthetic_embeddings(config)
-    return [_measure(config, one, embeddings, asked) for one in config.settings]
+    embeddings, queries = synthetic_embeddings(config)
+    return [_measure(config, settings, embeddings, queries) for settings in config.settings]
 
 
 def synthetic_embeddings(config: IndexBenchmark) -> tuple[np.ndarray, np.ndarray]:
-    """Returns unit vectors in clusters, as images of items are, and queries near some of them.
+    """Returns unit vectors in clusters, like images of items, and queries near some of them.
 
     Returns:
       float32 [vectors, dim] and [queries, dim].
@@ -80,15 +80,15 @@ def synthetic_embeddings(config: IndexBenchmark) -> tuple[np.ndarray, np.ndarray
     of_item = np.repeat(items, _IMAGES_PER_ITEM, axis=0)[:vectors]
     images = of_item + _IMAGE_SPREAD * random.normal(size=of_item.shape)
     chosen = images[random.integers(0, vectors, config.queries)]
-    asked = chosen + _QUERY_SPREAD * random.normal(size=chosen.shape)
-    return unit_length(images), unit_length(asked)
+    queries = chosen + _QUERY_SPREAD * random.normal(size=chosen.shape)
+    return unit_length(images), unit_length(queries)
 
 
 def _nearest_items(
     embeddings: np.ndarray, places: np.ndarray, queries: np.ndarray, k: int
 ) -> list[set[str]]:
-    """Returns the k nearest items to each query, of images at some places, by looking at all."""
-    # However many images of an item are the nearest, k items are among these.
+    """Returns the k nearest items of each query among images at some places, by exact search."""
+    # Enough to contain k items even if all images of an item are among the nearest.
     count = min(len(places), k * _IMAGES_PER_ITEM)
     found, _ = nearest(queries, embeddings[places], count, np.full(len(queries), -1), places)
     items = places // _IMAGES_PER_ITEM
@@ -149,7 +149,7 @@ def _ask(
     k: int,
     vertical: str | None,
 ) -> dict[str, Any]:
-    """Returns median ms of searches and of `_product`, in turns, and the items of each search."""
+    """Returns median ms of searches and of `_product`, in turns, and the items found."""
     times: list[tuple[float, float]] = []
     items = []
     for query in queries:
@@ -164,7 +164,7 @@ def _ask(
 
 
 def made_up_rows(embeddings: np.ndarray) -> Iterator[tuple[list[IndexedImage], np.ndarray]]:
-    """Yields embeddings in parts, as those of images of items."""
+    """Yields made-up images of items with their embeddings, in parts."""
     for start in range(0, len(embeddings), _ROWS_AT_ONCE):
         some = embeddings[start : start + _ROWS_AT_ONCE]
         places = range(start, start + len(some))

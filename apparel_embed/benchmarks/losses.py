@@ -1,6 +1,6 @@
-"""The semi-hard loss beside TensorFlow Addons' and beside what it cannot do without.
+"""Benchmark of the semi-hard loss, relative to TensorFlow Addons' and to a lower bound.
 
-Each implementation is measured by this module as a process of its own.
+Each implementation is measured in its own process, which runs this module.
 """
 
 from __future__ import annotations
@@ -32,28 +32,26 @@ if TYPE_CHECKING:
 
 OURS, ADDONS, FLOOR = "apparel_embed", "tfa", "floor"
 IMPLEMENTATIONS = (OURS, ADDONS, FLOOR)
-# Bytes that an implementation needs for each of batch * batch * batch, measured at a batch of 512.
+# Bytes that an implementation needs per batch^3, measured with a batch of 512.
 _BYTES_PER_CUBE = {ADDONS: 19.0}
 
 
 @dataclasses.dataclass(frozen=True)
 class LossBenchmark:
-    """What to measure."""
+    """Settings of the benchmark."""
 
-    batch_sizes: Sequence[int] = setting(
-        (256, 512, 1024, 4096, 8192), "images in a batch", 2, 65536
-    )
-    images_per_item: int = setting(4, "images of each item in a batch", 1)
+    batch_sizes: Sequence[int] = setting((256, 512, 1024, 4096, 8192), "images per batch", 2, 65536)
+    images_per_item: int = setting(4, "images per item in a batch", 1)
     implementations: Sequence[str] = setting(
         IMPLEMENTATIONS,
-        "what to measure; repeat it",
+        "implementation to measure; may be repeated",
         choices=IMPLEMENTATIONS,
         flag="implementation",
     )
     dim: int = setting(64, "length of an embedding", 1, flag="embedding_dim")
     margin: float = setting(0.3, "margin of the loss", 0.0, 2.0)
-    rounds: int = setting(3, "how often each is started, in turns", 1)
-    seconds: float = setting(2.0, "how long each is repeated once started, in seconds", 0.0)
+    rounds: int = setting(3, "how many times each is started, in turns", 1)
+    seconds: float = setting(2.0, "seconds for which each is repeated once started", 0.0)
     seed: int = seed_setting("the embeddings")
 
 
@@ -61,7 +59,8 @@ def measure_losses(config: LossBenchmark) -> Rows:
     """Measures loss and gradient of each implementation at each batch size.
 
     Returns:
-      Of each, memory above the idle process and time, also as a multiple of the floor's and ours.
+      A row per implementation and batch size: memory above that of the idle process, and time, also
+      relative to the lower bound's and to this package's.
 
     Raises:
       UserError: if a batch is not made of whole items.
@@ -69,8 +68,8 @@ def measure_losses(config: LossBenchmark) -> Rows:
     broken = [size for size in config.batch_sizes if size % config.images_per_item]
     if broken:
         raise UserError(
-            f"a batch of {broken[0]} is not made of items with {config.images_per_item} "
-            "images: expected multiples"
+            f"--batch_sizes: {broken[0]} is not a multiple of the {config.images_per_item} images "
+            "per item"
         )
     return [row for size in config.batch_sizes for row in _rows_of(size, config)]
 
@@ -78,15 +77,15 @@ def measure_losses(config: LossBenchmark) -> Rows:
 def _rows_of(size: int, config: LossBenchmark) -> Rows:
     """Measures each implementation at one batch size."""
     implementations = config.implementations
-    left_out = {name: _why_not(name, size) for name in implementations}
+    reasons = {name: _why_not(name, size) for name in implementations}
     settings = dataclasses.asdict(config)
     tasks = {
         name: {**settings, "implementation": name, "batch_size": size}
-        for name, why in left_out.items()
+        for name, why in reasons.items()
         if not why
     }
     found = measure_modules("losses", tasks, config.rounds)
-    found |= {name: Measured(why_not=why) for name, why in left_out.items() if why}
+    found |= {name: Measured(why_not=why) for name, why in reasons.items() if why}
     times = {name: found[name].seconds for name in implementations}
     return [
         {
@@ -103,7 +102,7 @@ def _rows_of(size: int, config: LossBenchmark) -> Rows:
 
 
 def _why_not(name: str, size: int) -> str:
-    """Returns why an implementation cannot be measured at a batch size; empty if it can."""
+    """Returns why an implementation cannot be measured at a batch size; "" if it can."""
     from apparel_embed.losses.addons import has_addons  # Imports TensorFlow.
 
     if name == ADDONS and not has_addons():
@@ -115,7 +114,7 @@ def _why_not(name: str, size: int) -> str:
 
 
 def _step_of(task: dict[str, Any]) -> Callable[[tf.Tensor, tf.Tensor], tuple]:
-    """Returns a function from labels and embeddings to a number and its gradient."""
+    """Returns a function from labels and embeddings to a loss and its gradient."""
     import tensorflow as tf
 
     from apparel_embed.losses.addons import addons_semi_hard_triplet_loss
@@ -126,7 +125,7 @@ def _step_of(task: dict[str, Any]) -> Callable[[tf.Tensor, tf.Tensor], tuple]:
     losses: dict[str, Callable[[tf.Tensor, tf.Tensor], tf.Tensor]] = {
         OURS: lambda a, b: semi_hard_triplet_loss(a, b, margin),
         ADDONS: lambda a, b: addons_semi_hard_triplet_loss(a, b, margin, "L2"),
-        # The products of all pairs, and their gradient: what no loss of a batch can do without.
+        # The products of all pairs and their gradient, which every loss of a batch needs.
         FLOOR: lambda _, b: tf.matmul(b, b, transpose_b=True),
     }
     loss = losses[task["implementation"]]
@@ -137,7 +136,7 @@ def _step_of(task: dict[str, Any]) -> Callable[[tf.Tensor, tf.Tensor], tuple]:
             tape.watch(vectors)
             value = loss(labels, vectors)
         outer = weights if value.shape.rank == 2 else None
-        # Of the products a corner is used: enough that they are made.
+        # Using one of the products is enough to have all computed.
         return tf.reshape(value, [-1])[0], tape.gradient(value, vectors, output_gradients=outer)
 
     return step

@@ -1,4 +1,4 @@
-"""Every ratio of training input, bulk embedding and exact search, and how cost grows."""
+"""Benchmarks of training input, bulk embedding and exact search at several scales."""
 
 from __future__ import annotations
 
@@ -15,42 +15,42 @@ from apparel_embed.common.settings import seed_setting, setting
 MEANINGS = {
     "input_vs_ceiling": "input alone over decoding alone, throughput",
     "step_vs_constant_batch": "a training step over one on a constant batch, time",
-    "step_decoding_vs_constant_batch": "the same where images are decoded each time",
-    "student_pass_vs_classification": "a student's pass over one of classification, time",
+    "step_decoding_vs_constant_batch": "the same with images decoded at every step",
+    "student_pass_vs_classification": "a student's step over one of a classifier, time",
     "embed_vs_model": "bulk embedding of a prepared dataset over the model alone, throughput",
-    "embed_manifest_vs_model": "the same of a manifest of photographs",
-    "embed_cpu_vs_model": "the first by time of the processor, which other programs disturb less",
-    "embed_manifest_cpu_vs_model": "the second by time of the processor",
-    "knn_peak_gb": "highest memory of the process that searches, GB",
+    "embed_manifest_vs_model": "the same for a manifest of photographs",
+    "embed_cpu_vs_model": "the first in CPU time, which other programs disturb less",
+    "embed_manifest_cpu_vs_model": "the second in CPU time",
+    "knn_peak_gb": "peak memory of the searching process, GB",
 }
-"""What the figures mean, shown beside their names."""
+"""Meanings of the figures, shown next to their names."""
 
 
-# Imported when it is measured: the processes that prepare images import the binary and what it
-# imports, and need not wait for TensorFlow.
+# Imported on demand: processes that prepare images import the binary with its imports, and need not
+# wait for TensorFlow.
 PARTS = {
     "input": "apparel_embed.benchmarks.training_input:measure_input",
     "embedding": "apparel_embed.benchmarks.embedding:measure_embedding",
     "exact_search": "apparel_embed.benchmarks.exact_search:measure_exact_search",
 }
-"""What can be measured: functions from a scale and a seed to figures by name."""
+"""Parts by name: functions from a scale and a seed to figures by name."""
 
 
 @dataclasses.dataclass(frozen=True)
 class PipelineBenchmark:
-    """What to measure."""
+    """Settings of the benchmark."""
 
     parts: Sequence[str] = setting(
-        tuple(PARTS), "what to measure; repeat it", choices=PARTS, flag="part"
+        tuple(PARTS), "part to measure; may be repeated", choices=PARTS, flag="part"
     )
     scales: Sequence[int] = setting(
-        (1, 4, 16), "how many times the smallest number of images to measure", 1, 16
+        (1, 4, 16), "numbers of images to measure, as multiples of the smallest", 1, 16
     )
     seed: int = seed_setting("images, weights and vectors")
 
 
 def measure_pipeline(config: PipelineBenchmark) -> Rows:
-    """Measures each part at each scale; returns a row for each figure, with its value at each."""
+    """Measures each part at each scale; returns a row per figure with its value at each scale."""
     scales = sorted(set(config.scales))
     rows: dict[tuple[str, str], dict] = {}
     todo = [(part, scale) for part in config.parts for scale in scales]

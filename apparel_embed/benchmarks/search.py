@@ -1,4 +1,4 @@
-"""The search service under load: how fast, how large, and what happens past its limits."""
+"""Benchmark of the search service under load: time, memory, and behaviour past its limits."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ _ANSWER_SECONDS = 60.0
 _WARM_UP = 3
 _WAITING = 40
 _OVERLOAD_CLIENTS = 96
-# Shorter than a refusal asks for: the load is to stay.
+# Shorter than a refusal's Retry-After, to keep up the load.
 _REFUSED_SECONDS = 0.2
 _HEADERS = {"Content-Type": "multipart/form-data; boundary=image"}
 _BEFORE = (
@@ -44,7 +44,7 @@ _AFTER = b"\r\n--image--\r\n"
 
 @dataclasses.dataclass(frozen=True)
 class Answer:
-    """An answer of the service: its HTTP status, "0" for none at all, and its time in ms."""
+    """An answer of the service: HTTP status, "0" if there was no answer, and time in ms."""
 
     status: str
     milliseconds: float
@@ -54,43 +54,43 @@ def query_images(dataset: PreparedDataset, count: int) -> list[bytes]:
     """Returns the dataset's last query images as JPEG files' bytes.
 
     Args:
-      dataset: where they are.
-      count: how many at most, 1 or more.
+      dataset: prepared dataset.
+      count: maximum number of images, 1 or more.
 
     Raises:
-      UserError: if there is none.
+      UserError: if there are none.
     """
     records = dataset.select(roles=["query", "both"])[-count:]
     if not len(records):
-        raise UserError(f"{dataset.directory}: has no query images to search by")
+        raise UserError(f"{dataset.directory}: no images of role query or both to search with")
     return dataset.read_images(records)
 
 
 @dataclasses.dataclass(frozen=True)
 class SearchBenchmark:
-    """What to measure.
+    """Settings of the benchmark.
 
     Attributes:
-      service: command that serves the search, to which flags are added.
-      images: JPEG files' bytes to search by.
+      service: command of the search service, to which flags are added.
+      images: bytes of the JPEG files to search with.
     """
 
     service: Sequence[str]
     images: Sequence[bytes]
     clients: Sequence[int] = setting(
         (1, 8, 32),
-        "numbers of clients, with commas between them; each asks again as soon as it is answered",
+        "numbers of clients, separated by commas; each searches again as soon as it is answered",
         1,
         1000,
     )
-    seconds: int = setting(30, "how long each number of clients asks, in seconds", 1, 3600)
+    seconds: int = setting(30, "seconds of load for each number of clients", 1, 3600)
 
 
 def measure_search(config: SearchBenchmark) -> Rows:
-    """Loads the service with each number of clients, then past its limits, and sees it recover.
+    """Loads the service with each number of clients, then past its limits, then lets it recover.
 
     Returns:
-      Of each load what `summarise` says, and the memory of the service afterwards.
+      A row per load: the figures of `summarise`, and the memory of the service afterwards.
     """
     service, clients, seconds = config.service, config.clients, config.seconds
     found: Rows = []
@@ -123,9 +123,9 @@ def measure_search(config: SearchBenchmark) -> Rows:
 
 
 def summarise(answers: Sequence[Answer]) -> dict[str, Any]:
-    """Returns what a load met with: answers by status, and percentiles of the times of 200.
+    """Returns the figures of a load: answers by status, and percentiles of the times of status 200.
 
-    Errors are what is neither 200 nor a refusal that says when to come back.
+    Errors are all answers except status 200 and refusals with a Retry-After header.
     """
     statuses = dict(sorted(collections.Counter(one.status for one in answers).items()))
     times = [one.milliseconds for one in answers if one.status == "200"]
@@ -144,11 +144,11 @@ def _answered(answers: Sequence[Answer]) -> int:
 
 
 def _load(address: str, images: Sequence[bytes], clients: int, seconds: int) -> list[Answer]:
-    """Returns the answers that clients get who ask for so long, each in a thread of its own."""
+    """Returns the answers that clients get in some seconds, each client in its own thread."""
     end = time.monotonic() + seconds
     turns = itertools.cycle(images)
 
-    def ask_on(_: int) -> list[Answer]:
+    def search_until_end(_: int) -> list[Answer]:
         place = urllib.parse.urlsplit(address).netloc
         connection = http.client.HTTPConnection(place, timeout=_ANSWER_SECONDS)
         answers = []
@@ -160,7 +160,7 @@ def _load(address: str, images: Sequence[bytes], clients: int, seconds: int) -> 
         return answers
 
     with concurrent.futures.ThreadPoolExecutor(clients) as threads:
-        return list(itertools.chain.from_iterable(threads.map(ask_on, range(clients))))
+        return list(itertools.chain.from_iterable(threads.map(search_until_end, range(clients))))
 
 
 def _ask(connection: http.client.HTTPConnection, image: bytes) -> Answer:
@@ -193,7 +193,7 @@ def _service(command: Sequence[str]) -> Iterator[tuple[subprocess.Popen[str], st
                     break
             else:
                 log.seek(0)
-                lines = log.read().strip().splitlines() or ["it said nothing"]
+                lines = log.read().strip().splitlines() or ["no error message"]
                 raise UserError(f"the service does not start: {lines[-1]}")
             _wait_until_ready(started.group())
             yield process, started.group()

@@ -1,4 +1,4 @@
-"""The served student beside its own parts called raw, and beside the specialists it replaces."""
+"""Benchmark of the served student, relative to its parts and to the specialists it replaces."""
 
 from __future__ import annotations
 
@@ -27,18 +27,18 @@ from apparel_embed.serving.saved_model import export_saved_model
 SERVED, RAW = "student, served", "student, decode + model called raw"
 SERVED_ONE, RAW_ONE = "student, served, one image", "student, raw, one image"
 KNOWN, UNKNOWN = "specialists, verticals known", "specialists, verticals unknown"
-# A single image takes milliseconds: it is asked for more often.
+# A single image takes milliseconds, so it is measured more often.
 _ROUNDS_OF_ONE = 20
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Subjects:
-    """What is measured: models and images.
+    """Models and images to measure.
 
     Attributes:
       student: the student.
-      specialists: those it replaces, 1 or more.
-      images: encoded ones, those asked for at once; spread evenly over the specialists.
+      specialists: the specialists that it replaces, 1 or more.
+      images: encoded images of a request, spread evenly over the specialists.
     """
 
     student: tf.keras.Model
@@ -47,7 +47,7 @@ class Subjects:
 
 
 def made_up_subjects(config: ServingBenchmark) -> Subjects:
-    """Returns models of random weights, as fast as trained ones, and smooth images."""
+    """Returns models with random weights, as fast as trained ones, and smooth images."""
     tf.keras.utils.set_random_seed(config.seed)
     models = [build_embedding_model(ModelConfig()) for _ in range(1 + config.specialists)]
     random = np.random.default_rng(config.seed)
@@ -64,24 +64,24 @@ def made_up_subjects(config: ServingBenchmark) -> Subjects:
 def subjects_of_run(
     dataset: PreparedDataset, student: Path, specialists: Sequence[Path], batch_size: int
 ) -> Subjects:
-    """Returns a run's models, from their directories, and images of its test split.
+    """Returns the models of a run, from their directories, and images of its test split.
 
     Raises:
-      UserError: if there is no image, or a model cannot be read.
+      UserError: if there are no images, or a model cannot be read.
     """
     records = dataset.select(split="test")
     if not len(records):
-        raise UserError(f"{dataset.directory}: has no images in split test to measure with")
+        raise UserError(f"{dataset.directory}: no images of split test to measure with")
     chosen = records[np.arange(batch_size) * len(records) // batch_size % len(records)]
     models = [load_embedding_model(directory)[0] for directory in (student, *specialists)]
     return Subjects(models[0], models[1:], dataset.read_images(chosen))
 
 
 def measure_serving(subjects: Subjects, rounds: int) -> dict[str, list[float]]:
-    """Measures everything in turns; returns the seconds of each round, by what was measured.
+    """Measures everything in turns; returns the seconds of each round, by name of the measurement.
 
-    Single images have turns of their own, as they come to a service that is asked for one at a
-    time: after a batch by the other side, the caches of the processor would decide.
+    Single images take turns separately, like requests for one image at a time: after a batch of the
+    other side, the state of the CPU caches would determine the result.
     """
     with tempfile.TemporaryDirectory() as temporary:
         student, *specialists = (
@@ -110,7 +110,7 @@ def measure_serving(subjects: Subjects, rounds: int) -> dict[str, list[float]]:
 def figures_of(
     seconds: Mapping[str, Sequence[float]], subjects: Subjects
 ) -> tuple[Rows, dict[str, Any]]:
-    """Returns times and images a second, by what was measured, and ratios of medians."""
+    """Returns a row of times and images per second per measurement, and ratios of medians."""
     median = {name: statistics.median(values) for name, values in seconds.items()}
     count = len(subjects.images)
     rows = [
@@ -134,19 +134,19 @@ def figures_of(
 
 
 def _served(model: tf.keras.Model, directory: Path) -> Callable[[list[bytes]], tf.Tensor]:
-    """Returns an exported and loaded model, from encoded images to embeddings."""
+    """Exports and loads a model; returns its function from encoded images to embeddings."""
     export_saved_model(model, directory, ExportConfig(warm_up=False))
     loaded = tf.saved_model.load(str(directory))
 
     def embed(images: list[bytes]) -> tf.Tensor:
-        # By the loaded model, which keeps the variables; signatures do not.
+        # Through the loaded model, which keeps its variables alive; signatures do not.
         return loaded.signatures["serving_default"](image_bytes=tf.constant(images))["embedding"]
 
     return embed
 
 
 def _raw(model: tf.keras.Model) -> Callable[[list[bytes]], tf.Tensor]:
-    """Returns what a caller writes who has the parts: decode each image, call the model."""
+    """Returns the same function from the model's parts: decode each image, call the model."""
     size = model.input_shape[1]
     decode = tf.function(
         lambda encoded: decode_to_square(encoded, size), [tf.TensorSpec([], tf.string)]

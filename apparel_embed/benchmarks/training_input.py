@@ -1,4 +1,4 @@
-"""Training input beside decoding alone, and steps on it beside steps on one constant batch."""
+"""Benchmark of training input, relative to decoding alone and to steps on one constant batch."""
 
 from __future__ import annotations
 
@@ -38,20 +38,20 @@ _ENDLESS = 10**6
 
 
 def measure_input(scale: int = 1, seed: int = 0) -> dict[str, float]:
-    """Reads training input and, in turns, what it is to keep up with.
+    """Reads training input and, in turns, the work that it is compared with.
 
     Args:
-      scale: 256 images times this: 1 or more.
-      seed: of images, batches and weights.
+      scale: number of images in units of 256; 1 or more.
+      seed: seed of images, batches and weights.
 
     Returns:
-      `input_vs_ceiling`, throughput of input that decodes every image over that of decoding
-      and resizing the same images by as many threads; `step_vs_constant_batch`, time of a step of
-      triplet training on input as it is by default (small datasets are decoded once) over that on
-      one constant batch, and `step_decoding_vs_constant_batch`, the same where every image is
-      decoded each time, which on a CPU takes cores from the step; `student_pass_vs_classification`,
-      time of a student's step over one of training a classifier on the same input; and
-      `input_seconds` and `step_seconds` of one image.
+      `input_vs_ceiling`, throughput of input that decodes every image over that of decoding and
+      resizing the same images with the same number of threads; `step_vs_constant_batch`, time of a
+      step of triplet training on default input (small datasets are decoded once) over that on one
+      constant batch, and `step_decoding_vs_constant_batch`, the same with every image decoded at
+      every step, which on a CPU takes cores from the step; `student_pass_vs_classification`, time
+      of a student's step over one of training a classifier on the same input; and `input_seconds`
+      and `step_seconds` per image.
     """
     tf.keras.utils.set_random_seed(seed)
     random = np.random.default_rng(seed)
@@ -59,9 +59,9 @@ def measure_input(scale: int = 1, seed: int = 0) -> dict[str, float]:
         manifest = write_photographs(Path(name), IMAGES * scale, random)
         dataset = prepare(PrepareConfig(manifest, Path(name) / "prepared"), processes=1)
         count = len(dataset)
-        # Which holds the encoded images, but not the decoded ones.
+        # Large enough for the encoded images, but not for the decoded ones.
         too_small = (count * MODEL.image_size**2 * 3 - 1) / 2**30
-        decoded, anew = (
+        decoded, undecoded = (
             ImageStore(dataset, np.arange(count), MODEL.image_size, cache_gib)
             for cache_gib in (InputConfig().cache_gib, too_small)
         )
@@ -72,7 +72,7 @@ def measure_input(scale: int = 1, seed: int = 0) -> dict[str, float]:
             seed=seed,
         )
         passes = count // _BATCH
-        read = training_batches(anew, sampler, passes)
+        read = training_batches(undecoded, sampler, passes)
         encoded = dataset.read_images(range(passes * _BATCH))
         times = _seconds_of(
             {"input": lambda: _consume(read(0)), "ceiling": lambda: _consume(_alone(encoded))}
@@ -80,7 +80,7 @@ def measure_input(scale: int = 1, seed: int = 0) -> dict[str, float]:
         return {
             "input_vs_ceiling": times["ceiling"] / times["input"],
             "input_seconds": times["input"] / (passes * _BATCH),
-            **_measure_triplets(decoded, anew, sampler, seed),
+            **_measure_triplets(decoded, undecoded, sampler, seed),
             **_measure_student(decoded, seed, random),
         }
 
@@ -90,11 +90,11 @@ def _seconds_of(sides: dict[str, Callable[[], object]]) -> dict[str, float]:
 
 
 def _measure_triplets(
-    decoded: ImageStore, anew: ImageStore, sampler: PKSampler, seed: int
+    decoded: ImageStore, undecoded: ImageStore, sampler: PKSampler, seed: int
 ) -> dict[str, float]:
     step = _training(build_embedding_model(MODEL), make_loss(LossConfig()), seed)
     default, decoding = (
-        iter(training_batches(store, sampler, _ENDLESS)(0)) for store in (decoded, anew)
+        iter(training_batches(store, sampler, _ENDLESS)(0)) for store in (decoded, undecoded)
     )
     constant = next(default)
     times = _seconds_of(
@@ -140,7 +140,7 @@ def _measure_student(store: ImageStore, seed: int, random: np.random.Generator) 
 
 
 def _alone(encoded: list[bytes]) -> tf.data.Dataset:
-    """Returns batches of images that are merely decoded."""
+    """Returns batches of images that are only decoded and resized."""
     with tf.device("CPU"):
         kept = tf.Variable(np.array(encoded, dtype=object), trainable=False, dtype=tf.string)
     return (
@@ -162,7 +162,7 @@ def _consume(dataset: tf.data.Dataset) -> None:
 def _training(
     model: tf.keras.Model, loss: WholeBatchLoss, seed: int
 ) -> Callable[[Iterator[tuple]], None]:
-    """Returns what does some steps of training on the next batches."""
+    """Returns a function that trains for some steps on the next batches."""
     strategy = tf.distribute.get_strategy()
     optimizer = make_optimizer(OptimizationConfig(steps=_ENDLESS))
     optimizer.build(model.trainable_variables)

@@ -1,4 +1,4 @@
-"""Benchmarks as a user starts them, with the smallest sizes: to a real end."""
+"""Runs the binaries of the benchmarks with the smallest sizes."""
 
 import json
 import subprocess
@@ -29,7 +29,7 @@ SMALLEST = {
 
 
 def figures(name, *arguments, place):
-    """Starts a benchmark in a directory; returns its figures for programs."""
+    """Runs a benchmark in a directory and returns its JSON figures."""
     done = subprocess.run(
         [sys.executable, str(TOOLS / f"benchmark_{name}.py"), *arguments, "--json"],
         capture_output=True,
@@ -42,7 +42,7 @@ def figures(name, *arguments, place):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", SMALLEST)
-def test_a_benchmark_ends_with_figures_for_programs(name, tmp_path):
+def test_a_benchmark_prints_figures_as_json(name, tmp_path):
     found = figures(name, *SMALLEST[name], place=tmp_path)
     assert found
     if name == "index":
@@ -54,7 +54,7 @@ def test_a_benchmark_ends_with_figures_for_programs(name, tmp_path):
 
 
 @pytest.mark.slow
-def test_the_search_of_a_filled_index_is_loaded(tiny_prepared, tmp_path):
+def test_the_search_service_is_measured_under_load(tiny_prepared, tmp_path):
     saved_model = tmp_path / "saved_model" / "1"
     model = build_embedding_model(ModelConfig("small_cnn", image_size=32, embedding_dim=8))
     export_saved_model(model, saved_model, ExportConfig(warm_up=False))
@@ -79,6 +79,6 @@ def test_the_search_of_a_filled_index_is_loaded(tiny_prepared, tmp_path):
     assert found["rows"][1]["p50_ms"] > 0 and found["rows"][1]["memory_mb"] > 1
 
 
-def test_every_benchmark_is_started():
+def test_every_benchmark_is_tested():
     benchmarks = {path.stem for path in TOOLS.glob("benchmark_*.py")}
     assert benchmarks == {f"benchmark_{name}" for name in (*SMALLEST, "search")}

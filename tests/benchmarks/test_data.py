@@ -10,7 +10,7 @@ from apparel_embed.common.errors import UserError
 
 
 @pytest.mark.slow
-def test_every_task_is_measured_and_nothing_is_left_behind(tmp_path):
+def test_every_task_is_measured_and_no_files_are_left(tmp_path):
     rows = measure_data(DataBenchmark([400], directory=tmp_path))
     assert [(row["rows"], row["task"]) for row in rows] == [(400, name) for name in MEASURED]
     for row in rows:
@@ -19,27 +19,27 @@ def test_every_task_is_measured_and_nothing_is_left_behind(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_directory_that_cannot_be_written_to_is_named(tmp_path):
+def test_the_error_names_a_directory_that_cannot_be_written_to(tmp_path):
     with pytest.raises(UserError, match=r"--directory=.*nowhere: cannot be written to"):
         measure_data(DataBenchmark([400], directory=tmp_path / "nowhere"))
 
 
-def test_without_a_directory_that_of_the_system_is_named(monkeypatch, tmp_path):
+def test_the_error_mentions_the_default_directory_for_temporary_files(monkeypatch, tmp_path):
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "nowhere"))
-    with pytest.raises(UserError, match=r"^the place for temporary files: cannot be written to"):
+    with pytest.raises(UserError, match=r"^directory for temporary files: cannot be written to"):
         measure_data(DataBenchmark([400]))
 
 
-def test_a_manifest_that_cannot_be_made_ends_it_and_leaves_nothing(monkeypatch, tmp_path):
+def test_a_manifest_that_cannot_be_created_is_an_error_and_leaves_no_files(monkeypatch, tmp_path):
     monkeypatch.setattr(
         data, "measure_modules", lambda *_: {"make": Measured(why_not="failed: MemoryError")}
     )
-    with pytest.raises(UserError, match=r"^a manifest of 400 rows cannot be made: failed: Mem"):
+    with pytest.raises(UserError, match=r"^cannot create a manifest of 400 rows: failed: Mem"):
         measure_data(DataBenchmark([400], directory=tmp_path))
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_manifest_has_its_rows_and_items_in_no_order():
+def test_a_manifest_has_its_rows_and_items_in_random_order():
     table = make_manifest(1000, 4, boxes=True, seed=0)
     items, counts = np.unique(table["item_id"].to_numpy(), return_counts=True)
     assert len(items) == 250 and set(counts) == {4}
@@ -50,7 +50,7 @@ def test_a_manifest_has_its_rows_and_items_in_no_order():
     assert make_manifest(100, 4, boxes=False, seed=0).column_names == table.column_names[:5]
 
 
-def test_each_is_compared_with_reading_the_same_file_and_a_failure_is_told(monkeypatch):
+def test_tasks_are_compared_with_reading_the_same_file_and_failures_are_reported(monkeypatch):
     found = {
         name: Measured(3.0 * number, 2.0 * number, 10.0)
         for number, name in enumerate(MEASURED, start=1)

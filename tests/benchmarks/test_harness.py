@@ -19,7 +19,7 @@ from apparel_embed.benchmarks.harness import (
 )
 
 
-def test_the_peak_of_warm_calls_is_above_what_was_there_before():
+def test_the_peak_of_warm_calls_excludes_the_memory_before_them():
     before = np.ones(30_000_000, np.uint8)  # Not counted.
     found = measure_warm(lambda: np.ones(80_000_000, np.uint8).sum(), seconds=0.0)
     if found["peak_mb"] is None:
@@ -28,14 +28,14 @@ def test_the_peak_of_warm_calls_is_above_what_was_there_before():
     assert before.all()
 
 
-def test_a_call_is_repeated_three_times_at_least_once_it_is_warm():
+def test_a_warm_call_is_repeated_at_least_three_times():
     calls = []
     found = measure_warm(lambda: calls.append(True), seconds=0.0)
     assert len(calls) == 2 + 3
     assert 0 <= found["seconds"] < 1
 
 
-def test_measured_once_a_call_is_made_once_and_the_peak_is_that_of_the_process():
+def test_a_single_measurement_calls_once_and_gives_the_peak_of_the_process():
     calls = []
     before = np.ones(30_000_000, np.uint8)
     found = measure(lambda: calls.append(np.ones(80_000_000, np.uint8).sum()))
@@ -47,7 +47,7 @@ def test_measured_once_a_call_is_made_once_and_the_peak_is_that_of_the_process()
     assert before.all()
 
 
-def test_the_memory_of_another_process_is_read_too():
+def test_the_memory_of_another_process_can_be_read():
     found = memory_mb("VmRSS", os.getpid())
     if found is None:
         pytest.skip("no /proc here")
@@ -62,35 +62,35 @@ def test_sides_take_turns_after_one_call_each():
     assert set(medians(times)) == {"a", "b"} and len(times["a"]) == 2
 
 
-def test_tasks_are_measured_in_turns_and_one_that_fails_is_told(monkeypatch):
-    asked = []
+def test_tasks_are_measured_in_turns_and_failures_are_reported(monkeypatch):
+    started = []
 
     def run(name, task):
-        asked.append((name, task["number"]))
+        started.append((name, task["number"]))
         if task["number"] == 2:
             raise ProcessFailed("MemoryError")
-        return {"seconds": float(len(asked)), "cpu_seconds": 1.0, "peak_mb": None}
+        return {"seconds": float(len(started)), "cpu_seconds": 1.0, "peak_mb": None}
 
     monkeypatch.setattr(harness, "run_module", run)
     found = measure_modules("data", {"one": {"number": 1}, "two": {"number": 2}}, 3)
-    # What fails is not started again.
-    assert asked == [("data", number) for number in (1, 2, 1, 1)]
+    # A failed task is not started again.
+    assert started == [("data", number) for number in (1, 2, 1, 1)]
     assert found == {"one": Measured(3.0, 1.0), "two": Measured(why_not="failed: MemoryError")}
 
 
-def test_a_process_that_ends_badly_tells_why_by_its_last_line():
+def test_the_error_of_a_failed_process_is_its_last_line():
     with pytest.raises(ProcessFailed, match="KeyError: 'seed'"):
         run_module("exact_search", {})
     with pytest.raises(ProcessFailed, match="No module named"):
         run_module("nothing", {})
 
 
-def test_there_is_no_ratio_where_either_is_missing():
+def test_there_is_no_ratio_if_either_number_is_missing():
     assert ratio(6.0, 4.0) == 1.5
     assert ratio(None, 4.0) is ratio(6.0, None) is ratio(6.0, 0.0) is None
 
 
-def test_a_table_shows_every_column_and_what_is_missing_as_nothing():
+def test_a_table_shows_every_column_with_missing_values_empty():
     rows = [
         {"name": "a [b]", "peak_mb": 1234.5, "times": None},
         {"name": "c", "peak_mb": 1.23456, "times": 1000},

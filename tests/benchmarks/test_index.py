@@ -4,7 +4,7 @@ from apparel_embed.benchmarks.index import IndexBenchmark, measure_indices, synt
 from apparel_embed.search.index import IndexSettings
 
 
-def test_a_flat_index_misses_nothing():
+def test_a_flat_index_has_full_recall():
     config = IndexBenchmark(500, 8, 5, 10, [IndexSettings("FLAT")], seed=3)
     (row,) = measure_indices(config)
 
@@ -13,7 +13,7 @@ def test_a_flat_index_misses_nothing():
     assert row["disk_mb"] > 500 * 8 * 4 / 1e6
 
 
-def test_vectors_have_unit_length_and_depend_on_the_seed_only():
+def test_vectors_have_unit_length_and_depend_only_on_the_seed():
     config = IndexBenchmark(vectors=35, dim=8, queries=4, seed=1)
     vectors, queries = synthetic_embeddings(config)
 

@@ -22,26 +22,26 @@ def test_each_implementation_is_measured():
 
 
 @needs_addons
-def test_what_does_not_fit_into_memory_is_said_and_not_tried():
+def test_an_implementation_that_does_not_fit_into_memory_is_not_started():
     (row,) = measure_losses(LossBenchmark([2**16], implementations=[ADDONS]))
     assert row["milliseconds"] is None
     assert "GB of memory" in row["why_not"]
 
 
 @needs_addons
-def test_memory_that_others_use_is_not_counted(monkeypatch):
+def test_memory_used_by_other_processes_is_not_available(monkeypatch):
     monkeypatch.setattr(losses, "available_gb", lambda: 20.0)
     (row,) = measure_losses(LossBenchmark([1024], implementations=[ADDONS]))
     assert row["why_not"] == "needs about 20 GB of memory; 20 GB are available"
 
 
-def test_a_batch_of_broken_items_is_refused():
-    with pytest.raises(UserError, match="a batch of 18 is not made of items with 4 images"):
+def test_a_batch_with_incomplete_items_is_refused():
+    with pytest.raises(UserError, match="--batch_sizes: 18 is not a multiple of the 4 images"):
         measure_losses(LossBenchmark([16, 18]))
 
 
 @needs_addons
-def test_times_are_compared_with_the_floor_and_with_ours_where_there_are_both(monkeypatch):
+def test_times_are_compared_with_the_lower_bound_and_with_this_package(monkeypatch):
     found = {OURS: Measured(0.002, 0.0, 10.0), ADDONS: Measured(0.5), FLOOR: Measured(0.001)}
     monkeypatch.setattr(
         losses, "measure_modules", lambda name, tasks, rounds: {one: found[one] for one in tasks}

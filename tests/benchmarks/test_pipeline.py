@@ -40,7 +40,7 @@ def test_exact_search_is_measured(monkeypatch):
     assert found["knn_peak_gb"] is None or 0.02 < found["knn_peak_gb"] < 2
 
 
-def test_a_measurement_that_fails_says_why(monkeypatch):
+def test_the_error_of_a_failed_measurement_names_the_reason(monkeypatch):
     monkeypatch.setattr(exact_search, "_K", 0)
     monkeypatch.setattr(exact_search, "QUERIES", 32)
     monkeypatch.setattr(exact_search, "GALLERY", 32)
@@ -49,7 +49,7 @@ def test_a_measurement_that_fails_says_why(monkeypatch):
 
 
 @pytest.mark.slow
-def test_bulk_embedding_is_measured_beside_the_model(monkeypatch):
+def test_bulk_embedding_is_measured_relative_to_the_model(monkeypatch):
     from apparel_embed.benchmarks import embedding
     from apparel_embed.models.embedding import ModelConfig
 
@@ -67,7 +67,7 @@ def test_bulk_embedding_is_measured_beside_the_model(monkeypatch):
 
 
 @pytest.mark.slow
-def test_training_input_is_measured_beside_decoding_and_a_constant_batch(monkeypatch):
+def test_training_input_is_measured_relative_to_decoding_and_a_constant_batch(monkeypatch):
     from apparel_embed.benchmarks import training_input
     from apparel_embed.models.embedding import ModelConfig
 

@@ -16,7 +16,7 @@ from apparel_embed.data.prepare_plan import PrepareConfig
 
 pytestmark = pytest.mark.slow
 
-# Stands in for the service: tells its address as that does, and is ready at once.
+# Replaces the service: prints its address in the same way, and is ready at once.
 SERVICE = """
 import http.server, sys
 class Ready(http.server.BaseHTTPRequestHandler):
@@ -36,7 +36,7 @@ server.serve_forever()
 """
 
 
-def test_images_to_search_by_are_the_last_queries(tiny_prepared):
+def test_the_images_to_search_with_are_the_last_queries(tiny_prepared):
     last = tiny_prepared.read_images(range(len(tiny_prepared) - 2, len(tiny_prepared)))
     assert query_images(tiny_prepared, 2) == last
     assert len(query_images(tiny_prepared, 10_000)) == len(tiny_prepared)
@@ -47,7 +47,7 @@ def test_a_dataset_without_queries_is_refused_before_anything_is_measured(tmp_pa
     manifest = tmp_path / "manifest.csv"
     manifest.write_text("image,item_id,vertical,split,role\na.png,1,dress,test,gallery\n")
     prepared = prepare(PrepareConfig(manifest, tmp_path / "prepared"), processes=1)
-    with pytest.raises(UserError, match="prepared: has no query images to search by"):
+    with pytest.raises(UserError, match="prepared: no images of role query or both"):
         query_images(prepared, 100)
 
 
@@ -57,7 +57,7 @@ def test_a_load_without_an_answer_has_no_percentiles():
     }  # fmt: skip
 
 
-def test_only_what_is_neither_answer_nor_refusal_is_an_error():
+def test_answers_and_refusals_with_retry_after_are_not_errors():
     counts = {"0": 1, "200": 5, "429": 2, "500": 3, "503": 4, "503 without Retry-After": 6}
     answers = [
         Answer(status, 10.0 + number) for status, count in counts.items() for number in range(count)
@@ -65,7 +65,7 @@ def test_only_what_is_neither_answer_nor_refusal_is_an_error():
     found = summarise(answers)
     assert found["errors"] == 10
     assert found["answers"].startswith("1 x 0, 5 x 200, 2 x 429")
-    # Of answers with status 200 alone.
+    # Only of answers with status 200.
     assert found["p50_ms"] == 12.0
 
 
@@ -87,7 +87,7 @@ def test_every_load_is_measured():
     assert rows[1]["memory_mb"] is None or rows[1]["memory_mb"] > 1
 
 
-def test_a_service_that_does_not_start_is_told_in_one_line():
+def test_a_service_that_does_not_start_gives_an_error_of_one_line():
     service = [sys.executable, "-c", "import sys; sys.exit('no index here')"]
     with pytest.raises(UserError, match="does not start: no index here"):
         measure_search(SearchBenchmark(service, [b"image"], [1], 3))

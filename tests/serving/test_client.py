@@ -145,7 +145,7 @@ def test_requests_to_an_unavailable_server_are_retried(embed, kind, behaviour, f
 def test_a_server_unavailable_after_all_attempts_is_an_error(embed, kind, behaviour, attempts):
     behaviour.failures = [{"grpc": CODE.UNAVAILABLE, "rest": 503}[kind]] * 9
 
-    with pytest.raises(ServerUnavailable, match=r"127\.0\.0\.1:.*put in the way") as error:
+    with pytest.raises(ServerUnavailable, match=r"127\.0\.0\.1:.*injected failure") as error:
         embed(IMAGES, attempts=attempts)
     assert isinstance(error.value, ServingError)
     assert "\n" not in str(error.value)
@@ -164,7 +164,7 @@ def test_a_server_unavailable_after_all_attempts_is_an_error(embed, kind, behavi
 def test_other_failures_are_raised_at_once_by_kind(embed, kind, behaviour, code, status, expected):
     behaviour.failures = [{"grpc": code, "rest": status}[kind]]
 
-    with pytest.raises(expected, match="put in the way") as error:
+    with pytest.raises(expected, match="injected failure") as error:
         embed(IMAGES)
     assert type(error.value) is expected
     assert not behaviour.failures
