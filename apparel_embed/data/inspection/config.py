@@ -38,8 +38,8 @@ class InspectConfig:
     )
     # 477 photographs of garments were saved again (JPEG at quality 60 and 30, WebP at 60) and at
     # half and a third of their size: 99.5 % of these copies are within both distances. Of 1.4
-    # million pairs of different photographs, two are: garments that a shop sells in two colours but
-    # shows with one photograph. 145 more, of one garment in two colours, have the same outlines.
+    # million pairs of different photographs, two are too: garments sold in two colours, but
+    # shown with one photograph. 145 more, of one garment in two colours, have the same outlines.
     hash_distance: int = setting(
         10,
         "maximum number of differing bits, of 256, in the perceptual hashes of copies; higher "
