@@ -81,7 +81,7 @@ def main() -> None:
     if _SERVING_KIT.value:
         serving_kit(stage, Path(_SERVING_KIT.value))
         rows.append(("Serving kit", Path(_SERVING_KIT.value) / "README.md"))
-    query = f"{command('tools/query_server.py', saved_model=saved_model)} --images=<image>"
+    query = f"{command('tools/query_server.py', saved_model=saved_model)} --image=<image>"
     print_summary([*rows, ("Next", query)])
 
 

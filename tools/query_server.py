@@ -1,7 +1,7 @@
 r"""Gets embeddings of images from a server or a SavedModel.
 
-    python tools/query_server.py --address=localhost:8500 --images=dress.jpg,bag.webp
-    python tools/query_server.py --saved_model=runs/mine/saved_model/1 --images=dress.jpg
+    python tools/query_server.py --address=localhost:8500 --image=dress.jpg --image=bag.webp
+    python tools/query_server.py --saved_model=runs/mine/saved_model/1 --image=dress.jpg
 
 Prints one JSON object per image: its path, whether it is valid, its predicted vertical (if the
 model has a vertical head) and the embedding. With --detect (if the model has a detector), prints
@@ -20,7 +20,9 @@ _ADDRESS = define("address", None, "server to query: host:port for gRPC, http://
 _SAVED_MODEL = define(
     "saved_model", None, "directory of a version, to load here instead of querying a server"
 )
-_IMAGES = define("images", None, "comma-separated paths of images", kind=tuple, required=True)
+_IMAGES = define(
+    "image", None, "image file, in any format; repeat it for more", repeat=True, required=True
+)
 _DETECT = define(
     "detect", False, "print the garments in each image; requires a model with a detector"
 )

@@ -94,9 +94,9 @@ NAN = float("nan")
         ([2**70] * 4, ": expected strings, or integers of up to 64 bits"),
         (
             np.full(4, 2.0**53),
-            r"evaluate_retrieval: row 0: column .*exactly below 9007199254740992",
+            r"evaluate_retrieval: row 0: column .*whole numbers below 9007199254740992",
         ),
-        (np.full(4, 2**24, np.float32), "row 0: column .*exactly below 16777216"),
+        (np.full(4, 2**24, np.float32), "row 0: column .*whole numbers below 16777216"),
     ],
 )
 def test_missing_or_rounded_names_give_a_clear_error(argument, values, message):

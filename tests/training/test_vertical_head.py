@@ -48,7 +48,7 @@ def test_with_few_validation_queries_no_search_is_routed(trained):
 
     assert head.routing_confidence is report["routing_confidence"] is None
     assert (report["val_queries"], report["routed_queries"]) == (16, 16)
-    assert "16 val queries with an answer cannot tell" in report["searches"]
+    assert "16 val queries with an answer cannot show" in report["searches"]
 
 
 def test_the_routing_confidence_is_measured_on_val_as_in_the_evaluation(

@@ -254,7 +254,7 @@ def test_the_tool_draws_the_dataset_and_prints_the_manifest(tmp_path):
     ]
     done = _tool(*flags)
     assert done.returncode == 0, done.stderr
-    assert f"Manifest:     {tmp_path / 'out' / 'manifest.csv'} (10 images)" in done.stdout
+    assert f"Manifest:       {tmp_path / 'out' / 'manifest.csv'} (10 images)" in done.stdout
     again = _tool(*flags)
     assert again.returncode == 0
     assert "there already" in again.stdout
