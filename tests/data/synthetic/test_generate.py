@@ -257,7 +257,7 @@ def test_the_tool_draws_the_dataset_and_prints_the_manifest(tmp_path):
     assert f"Manifest:       {tmp_path / 'out' / 'manifest.csv'} (10 images)" in done.stdout
     again = _tool(*flags)
     assert again.returncode == 0
-    assert "there already" in again.stdout
+    assert "already exists" in again.stdout
 
 
 @pytest.mark.parametrize(
