@@ -57,7 +57,7 @@ _DELTA = define(
     "paths are relative to its own directory",
 )
 _MOST_REMOVED = define(
-    "most_removed", 0.1, "share of the index that --delta may remove", 0.0, 1.0, seldom=True
+    "most_removed", 0.1, "share of the index that --delta may remove", 0.0, 1.0, rare=True
 )
 _ROLL_BACK_TO = define(
     "roll_back_to",

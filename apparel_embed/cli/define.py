@@ -23,7 +23,7 @@ TRAINING = "Training"
 EVALUATION = "Evaluation and report"
 SERVED = "Served model"
 WHERE = "Where it runs"
-SELDOM = "Rarely needed"
+RARE = "Rarely needed"
 # In the order in which --help shows them.
 GROUPS = (
     WHAT,
@@ -39,7 +39,7 @@ GROUPS = (
     "Index",
     "Limits of the service",
     WHERE,
-    SELDOM,
+    RARE,
 )
 
 _Config = TypeVar("_Config")
@@ -56,7 +56,7 @@ def define(
     kind: type | None = None,
     repeat: bool = False,
     required: bool = False,
-    seldom: bool = False,
+    rare: bool = False,
     group: str = WHAT,
 ) -> flags.FlagHolder[Any]:
     """Defines a flag whose type is that of its default.
@@ -74,14 +74,14 @@ def define(
       kind: int, float, bool, str or tuple if there is no default; by default the type of `low`.
       repeat: whether this is a text flag that may be given several times.
       required: whether it must be given.
-      seldom: whether it is rarely needed, so that --help only lists its name.
+      rare: whether it is rarely needed, so that --help only lists its name.
       group: one of `GROUPS`.
     """
     if kind is None:
         kind = type(next((one for one in (default, low) if one is not None), ""))
     if kind is tuple and default is not None:
         default = [str(one) for one in default]
-    options: dict[str, Any] = {"required": required, "module_name": SELDOM if seldom else group}
+    options: dict[str, Any] = {"required": required, "module_name": RARE if rare else group}
     make: Callable[..., flags.FlagHolder[Any]]
     if kind in (int, float):
         make = flags.DEFINE_float if kind is float else flags.DEFINE_integer
@@ -158,7 +158,7 @@ class ConfigFlags(Generic[_Config]):
                 setting.low,
                 setting.high,
                 choices=setting.choices() if callable(setting.choices) else setting.choices,
-                seldom=setting.seldom,
+                rare=setting.rare,
                 group=setting.group or group,
             )
             self._readers[field.name] = _reader(str(field.type), value, setting.low)

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator
 from absl import flags
 
 from apparel_embed.cli.binaries import as_called
-from apparel_embed.cli.define import GROUPS, SELDOM
+from apparel_embed.cli.define import GROUPS, RARE
 
 _NAMES_WIDTH = 27
 _WIDEST = 100
@@ -67,7 +67,7 @@ def help_text(doc: str, own: dict[str, str], *, full: bool) -> str:
     for title in dict.fromkeys(own.values()):
         lines += ["", f"{title}:"]
         named = [flags.FLAGS[name] for name, group in own.items() if group == title]
-        if title == SELDOM and not full:
+        if title == RARE and not full:
             lines += _names_of(flag.name for flag in named)
         else:
             named.sort(key=lambda flag: not _is_needed(flag))

@@ -35,7 +35,7 @@ class TargetFlags:
             f"embedding space onto which the teachers' are rotated: {references}; or the directory "
             "of an earlier run, whose student then also teaches its verticals. The new student's "
             "queries can then be searched among the earlier student's embeddings",
-            seldom=True,
+            rare=True,
         )
         flags.register_validator(
             "align_to",
@@ -73,7 +73,7 @@ class StartFlag:
             "auto",
             f"model whose weights {_STARTS[who]}",
             choices=("auto", "combined", "none"),
-            seldom=True,
+            rare=True,
         )
 
     def from_combined(self, init_from: Path | None) -> bool:

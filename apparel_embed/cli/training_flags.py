@@ -15,7 +15,7 @@ from absl import flags
 
 from apparel_embed.cli.define import (
     MODEL,
-    SELDOM,
+    RARE,
     TRAINING,
     WHERE,
     ConfigFlags,
@@ -113,7 +113,7 @@ class TrainingFlags:
             "whether the backbone is trained, too: yes; no, which keeps its initial weights and "
             f"batch norm statistics; auto, yes with {FEW_IMAGES:,} training images or more",
             choices=_TRAIN_BACKBONE,
-            seldom=True,
+            rare=True,
         )
         self._loop = ConfigFlags(LoopConfig, TRAINING)
         self._augment = (
@@ -137,14 +137,14 @@ class TrainingFlags:
             "only use operations with bit-identical results in every run, some of them slow on a "
             "GPU; by default on machines without GPUs",
             kind=bool,
-            seldom=True,
+            rare=True,
         )
         self._profile_steps = define(
             "profile_steps",
             None,
             "steps of every training to profile for TensorBoard, first:end, such as 10:20 (counted "
             "from 0, excluding the end)",
-            seldom=True,
+            rare=True,
         )
         flags.register_validator(
             "profile_steps",
@@ -287,7 +287,7 @@ class DetectorFlags:
             DetectorTraining.optimization,
             "training steps of the detector",
             1,
-            SELDOM,
+            RARE,
         )
         self._model = ConfigFlags(DetectorConfig, MODEL, without=(_MOMENTUM,))
         self._config = ConfigFlags(DetectorTraining, TRAINING)

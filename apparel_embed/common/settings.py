@@ -29,7 +29,7 @@ class Setting:
       high: largest value allowed; None if unlimited.
       choices: all values allowed, as text, or a function that returns them; empty if unrestricted.
       flag: name of its flag, if it differs from the field's.
-      seldom: whether its default suits nearly all users.
+      rare: whether its default suits nearly all users.
       group: group of flags that its flag belongs to; "" for the configuration's own group.
     """
 
@@ -38,7 +38,7 @@ class Setting:
     high: float | None = None
     choices: Choices = ()
     flag: str = ""
-    seldom: bool = False
+    rare: bool = False
     group: str = ""
 
 
@@ -50,7 +50,7 @@ def setting(
     *,
     choices: Choices = (),
     flag: str = "",
-    seldom: bool = False,
+    rare: bool = False,
     group: str = "",
 ) -> Any:
     """Returns a dataclass field with a default and a `Setting`.
@@ -62,19 +62,19 @@ def setting(
       >>> Config().margin, setting_of(dataclasses.fields(Config)[0]).what
       (0.3, 'margin of the loss')
     """
-    metadata = {_KEY: Setting(what, low, high, choices, flag, seldom, group)}
+    metadata = {_KEY: Setting(what, low, high, choices, flag, rare, group)}
     return dataclasses.field(default=default, metadata=metadata)
 
 
-def seed_setting(what: str, *, flag: str = "", seldom: bool = False) -> Any:
+def seed_setting(what: str, *, flag: str = "", rare: bool = False) -> Any:
     """Returns a field for a seed, with the range that all seeds have.
 
     Args:
       what: what the seed is used for.
       flag: as in `Setting`.
-      seldom: as in `Setting`.
+      rare: as in `Setting`.
     """
-    return setting(0, f"seed of {what}", 0, LARGEST_SEED, flag=flag, seldom=seldom)
+    return setting(0, f"seed of {what}", 0, LARGEST_SEED, flag=flag, rare=rare)
 
 
 def same_as(config: type[Any], name: str, also: str = "") -> Any:

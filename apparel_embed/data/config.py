@@ -28,7 +28,7 @@ class AugmentConfig:
 
     flip: bool = setting(True, "mirror half of the images")
     rotation: float = setting(
-        0.0, "largest angle either way, in degrees; 0 is off", 0.0, 180.0, seldom=True
+        0.0, "largest angle either way, in degrees; 0 is off", 0.0, 180.0, rare=True
     )
     zoom: float = setting(
         0.1, "largest change in size either way, as a fraction of the side; 0 is off", 0.0, 0.9
@@ -41,21 +41,21 @@ class AugmentConfig:
         "largest change either way, as a fraction of the value range; 0 is off",
         0.0,
         1.0,
-        seldom=True,
+        rare=True,
     )
     contrast: float = setting(
-        0.0, "largest relative change either way; 0 is off", 0.0, 1.0, seldom=True
+        0.0, "largest relative change either way; 0 is off", 0.0, 1.0, rare=True
     )
     saturation: float = setting(
-        0.0, "largest change either way, 1 from grey to full; 0 is off", 0.0, 1.0, seldom=True
+        0.0, "largest change either way, 1 from grey to full; 0 is off", 0.0, 1.0, rare=True
     )
     hue: float = setting(
-        0.0, "largest shift either way, 1 is half the hue circle; 0 is off", 0.0, 1.0, seldom=True
+        0.0, "largest shift either way, 1 is half the hue circle; 0 is off", 0.0, 1.0, rare=True
     )
     erase: float = setting(
         0.0,
         "largest side of an erased rectangle, as a fraction of the side; 0 is off",
         0.0,
         1.0,
-        seldom=True,
+        rare=True,
     )

@@ -53,18 +53,18 @@ class ImageSettings:
         "longest side of a prepared image in pixels; smaller ones are not enlarged",
         1,
         8192,
-        seldom=True,
+        rare=True,
     )
     crop_margin: float = setting(
-        0.1, "margin kept on each side of the box, as a fraction of its side", 0, 10, seldom=True
+        0.1, "margin kept on each side of the box, as a fraction of its side", 0, 10, rare=True
     )
-    jpeg_quality: int = setting(92, "JPEG quality of prepared images", 1, 100, seldom=True)
+    jpeg_quality: int = setting(92, "JPEG quality of prepared images", 1, 100, rare=True)
     max_pixels: int = setting(
         100_000_000,
         "images with more pixels are rejected before they are decoded",
         1,
         LARGEST_MAX_PIXELS,
-        seldom=True,
+        rare=True,
     )
 
 

@@ -62,13 +62,13 @@ class PrepareConfig:
         "colour of a style",
         flag="split_by",
     )
-    seed: int = seed_setting("the choice of held-out groups", flag="split_seed", seldom=True)
-    shard_records: int = setting(4096, "rows of the manifest per shard", 1, 1_000_000, seldom=True)
+    seed: int = seed_setting("the choice of held-out groups", flag="split_seed", rare=True)
+    shard_records: int = setting(4096, "rows of the manifest per shard", 1, 1_000_000, rare=True)
     map_verticals: Mapping[str, str] = dataclasses.field(default_factory=dict)
     photographs: bool = setting(
         False,
         "prepare each image with boxes once, as a whole with all its boxes, for the detector",
-        seldom=True,
+        rare=True,
     )
 
     def __post_init__(self) -> None:

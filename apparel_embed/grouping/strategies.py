@@ -52,7 +52,7 @@ class StrategyConfig:
         "specialists are as good for each other's verticals as their own, 0 as an untrained model",
         -1.0,
         1.0,
-        seldom=True,
+        rare=True,
     )
 
     def __post_init__(self) -> None:

@@ -63,7 +63,7 @@ class Budget:
         "maximum number of trainings in the search, including finished ones; unlimited by default",
         1,
         flag="budget_trainings",
-        seldom=True,
+        rare=True,
     )
     minutes: float | None = setting(
         None,
@@ -71,7 +71,7 @@ class Budget:
         "default",
         0.1,
         flag="budget_minutes",
-        seldom=True,
+        rare=True,
     )
 
     def __post_init__(self) -> None:

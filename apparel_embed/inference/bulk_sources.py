@@ -50,7 +50,7 @@ class SourceConfig:
         "images per output file, and the most that an interruption can lose",
         1,
         10_000_000,
-        seldom=True,
+        rare=True,
     )
 
 

@@ -18,5 +18,5 @@ class EmbeddingConfig:
         1,
         65536,
         flag="embedding_batch_size",
-        seldom=True,
+        rare=True,
     )

@@ -51,7 +51,7 @@ class LossConfig:
         "how much farther a negative should be than a positive, between unit vectors (above 0, "
         f"at most {ALLOWED_MARGINS})",
     )
-    distance: str = setting("L2", "distance used by the loss", choices=DISTANCES, seldom=True)
+    distance: str = setting("L2", "distance used by the loss", choices=DISTANCES, rare=True)
 
     def __post_init__(self) -> None:
         configs = _registered()

@@ -40,14 +40,14 @@ class ModelConfig:
         "how features are pooled: the average or the generalised mean (gem) of the backbone's last "
         "level; or pyramid, averages of all its levels and a histogram of the image's colours",
         choices=POOLINGS,
-        seldom=True,
+        rare=True,
     )
     batch_norm_momentum: float = setting(
         0.9,
         "share of the moving statistics kept each step; short trainings need small values",
         0.0,
         0.9999,
-        seldom=True,
+        rare=True,
     )
 
 
@@ -71,7 +71,7 @@ class DetectorConfig:
         "backbone of the detector",
         choices=BACKBONES,
         flag="detector_backbone",
-        seldom=True,
+        rare=True,
     )
     image_size: int = setting(
         160,
@@ -79,10 +79,10 @@ class DetectorConfig:
         64,
         2048,
         flag="detector_image_size",
-        seldom=True,
+        rare=True,
     )
     most_garments: int = setting(
-        10, "maximum number of garments found in a photograph", 1, 100, seldom=True
+        10, "maximum number of garments found in a photograph", 1, 100, rare=True
     )
     score_threshold: float = 0.3
     batch_norm_momentum: float = same_as(ModelConfig, "batch_norm_momentum")

@@ -42,13 +42,13 @@ class GrowthConfig:
         "one per vertical",
         0.0,
         1.0,
-        seldom=True,
+        rare=True,
     )
     growth_compare_to: Path | None = setting(
         None,
         "directory of a run that trained everything from scratch, to compare a student trained "
         "with --grow_from or --align_to with",
-        seldom=True,
+        rare=True,
     )
 
 
@@ -96,7 +96,7 @@ class PipelineConfig:
         "on; for the measurement, garments are cropped from them",
         64,
         8192,
-        seldom=True,
+        rare=True,
     )
     combined_steps: int = setting(
         450,
@@ -108,7 +108,7 @@ class PipelineConfig:
         "peak learning rate of the combined model; by default that of specialists",
         0.0,
         10.0,
-        seldom=True,
+        rare=True,
     )
     combined_seeds: int = setting(
         1,
@@ -116,7 +116,7 @@ class PipelineConfig:
         "of them, and the student learns from all",
         1,
         100,
-        seldom=True,
+        rare=True,
     )
     grouping: SearchConfig = SearchConfig()
     align_to: str = COMBINED
@@ -127,12 +127,12 @@ class PipelineConfig:
         "what to do with verticals that have fewer than two items to train on: "
         + "; ".join(f"{name}, {what}" for name, what in SMALL_VERTICALS.items()),
         choices=SMALL_VERTICALS,
-        seldom=True,
+        rare=True,
     )
     single_specialists: bool = setting(
         True,
         "train one specialist per vertical, as a teacher and for comparison, for any grouping",
-        seldom=True,
+        rare=True,
     )
     specialists_start_from_combined: bool = True
     start_from_combined: bool | None = None

@@ -28,7 +28,7 @@ class Limits:
         "maximum pixels of an uploaded image, read from its header before decoding",
         1,
         LARGEST_MAX_PIXELS,
-        seldom=True,
+        rare=True,
     )
     rate: float = setting(
         5.0,
@@ -36,17 +36,17 @@ class Limits:
         0,
         1_000_000,
     )
-    burst: int = setting(20, "searches that a client may make in a burst", 1, seldom=True)
+    burst: int = setting(20, "searches that a client may make in a burst", 1, rare=True)
     workers: int = setting(2, "searches processed concurrently", 1, 256)
     waiting: int = setting(
         64,
         "searches that may wait for a worker; further ones are refused with 503",
         0,
         100_000,
-        seldom=True,
+        rare=True,
     )
     upload_seconds: float = setting(
-        30.0, "maximum duration of an upload in seconds", 0.1, 3600.0, seldom=True
+        30.0, "maximum duration of an upload in seconds", 0.1, 3600.0, rare=True
     )
     api_key: str = ""
 

@@ -42,17 +42,15 @@ class IndexSettings:
         flag="index_kind",
     )
     hnsw_m: int = setting(16, "links per vector in HNSW", 2, 2048)
-    hnsw_ef_construction: int = setting(
-        200, "candidates while building HNSW", 1, 32768, seldom=True
-    )
+    hnsw_ef_construction: int = setting(200, "candidates while building HNSW", 1, 32768, rare=True)
     hnsw_ef: int = setting(
         512,
         "candidates in a search of HNSW; never fewer than the requested hits",
         1,
         32768,
     )
-    ivf_lists: int = setting(128, "number of clusters in IVF_FLAT", 1, 65536, seldom=True)
-    ivf_probes: int = setting(32, "clusters scanned by a search of IVF_FLAT", 1, 65536, seldom=True)
+    ivf_lists: int = setting(128, "number of clusters in IVF_FLAT", 1, 65536, rare=True)
+    ivf_probes: int = setting(32, "clusters scanned by a search of IVF_FLAT", 1, 65536, rare=True)
     index_by: str | None = setting(
         None,
         "whether a search compares the query with every image, or with the mean of each item's "
@@ -153,9 +151,9 @@ class IndexAccess:
     certificate: str = setting(
         "",
         "PEM file of the client certificate, if the server requires one",
-        seldom=True,
+        rare=True,
     )
-    private_key: str = setting("", "PEM file of the client certificate's key", seldom=True)
+    private_key: str = setting("", "PEM file of the client certificate's key", rare=True)
     secret: str = dataclasses.field(default="", repr=False)
 
 

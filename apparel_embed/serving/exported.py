@@ -47,10 +47,10 @@ class ExportConfig:
         1,
         LARGEST_SERVED_PIXELS,
         flag="serving_max_pixels",
-        seldom=True,
+        rare=True,
     )
     warm_up: bool = setting(
-        True, "store requests that TensorFlow Serving replays when it loads the model", seldom=True
+        True, "store requests that TensorFlow Serving replays when it loads the model", rare=True
     )
 
 

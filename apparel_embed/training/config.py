@@ -116,7 +116,7 @@ class StudentConfig:
         "often, or in proportion to the square root of its number of images",
         choices=VERTICAL_WEIGHTS,
         flag="student_vertical_weights",
-        seldom=True,
+        rare=True,
     )
     loss: str = setting(
         "mse",
@@ -125,14 +125,14 @@ class StudentConfig:
         "error beyond",
         choices=REGRESSION_LOSSES,
         flag="student_loss",
-        seldom=True,
+        rare=True,
     )
     standardise: bool = setting(
         False,
         "scale that distance as if targets had the same standard deviation in all dimensions; only "
         "with mse and smooth_l1",
         flag="standardise_targets",
-        seldom=True,
+        rare=True,
     )
     input: InputConfig = InputConfig()
     loop: LoopConfig = LoopConfig()
@@ -206,7 +206,7 @@ class DetectorTraining:
     optimization: OptimizationConfig = OptimizationConfig(steps=3000, learning_rate=2e-3)
     init_weights: str = "none"
     batch_size: int = setting(
-        8, "photographs per batch of the detector", 1, flag="detector_batch_size", seldom=True
+        8, "photographs per batch of the detector", 1, flag="detector_batch_size", rare=True
     )
     input: InputConfig = InputConfig(
         AugmentConfig(zoom=0.2, translation=0.1, brightness=0.1, contrast=0.1, saturation=0.1)

@@ -35,13 +35,13 @@ class ExecutionConfig:
     jit_compile: bool = setting(
         False,
         "compile training steps with XLA, which takes up to minutes at the start; one replica only",
-        seldom=True,
+        rare=True,
     )
     sync_batch_norm: bool = setting(
         True,
         "with several replicas, use the whole batch's statistics in batch norm, as on one device; "
         "otherwise those of each replica's part, which is faster but gives other results",
-        seldom=True,
+        rare=True,
     )
     profile_steps: tuple[int, int] | None = None
     deterministic: bool | None = None
@@ -81,7 +81,7 @@ class InputConfig:
         "memory for training images in GiB: decoded if they fit; else encoded, and decoded each "
         "time; else read and decoded each time. The rest is used for decoded validation images",
         0.0,
-        seldom=True,
+        rare=True,
     )
     views: int = setting(
         16,
@@ -90,7 +90,7 @@ class InputConfig:
         0,
         1024,
         flag="frozen_views",
-        seldom=True,
+        rare=True,
     )
 
 
@@ -108,26 +108,26 @@ class LoopConfig:
         0,
     )
     checkpoint_every: int = setting(
-        100, "steps between checkpoints from which an interrupted training resumes", 1, seldom=True
+        100, "steps between checkpoints from which an interrupted training resumes", 1, rare=True
     )
     log_every: int = setting(
         10,
         "steps between TensorBoard's scalars and histograms, which take a forward pass each time",
         1,
-        seldom=True,
+        rare=True,
     )
     keep_checkpoints: int = setting(
         2,
         "number of newest checkpoints that a training keeps until it ends, in addition to the one "
         "with the best weights",
         1,
-        seldom=True,
+        rare=True,
     )
     patience: int = setting(
         0,
         "validations without improvement after which a training ends; 0 to never end early",
         0,
-        seldom=True,
+        rare=True,
     )
 
     def validation_interval(self, steps: int) -> int:
@@ -168,10 +168,10 @@ class OptimizationConfig:
     """
 
     steps: int
-    optimizer: str = setting("adamw", "optimiser", choices=OPTIMIZERS, seldom=True)
+    optimizer: str = setting("adamw", "optimiser", choices=OPTIMIZERS, rare=True)
     learning_rate: float = setting(1e-3, "peak learning rate", 0.0, 10.0)
     weight_decay: float = setting(
-        1e-4, "decoupled weight decay, relative to the learning rate", 0.0, 1.0, seldom=True
+        1e-4, "decoupled weight decay, relative to the learning rate", 0.0, 1.0, rare=True
     )
     warmup_fraction: float = setting(
         0.1,
@@ -179,9 +179,9 @@ class OptimizationConfig:
         "along a cosine",
         0.0,
         1.0,
-        seldom=True,
+        rare=True,
     )
-    frozen_steps: int = setting(0, "number of first steps with a frozen backbone", 0, seldom=True)
+    frozen_steps: int = setting(0, "number of first steps with a frozen backbone", 0, rare=True)
     train_backbone: bool | None = True
     seed: int = seed_setting("initial weights, batches and augmentation")
     scale_learning_rate: str = setting(
@@ -189,7 +189,7 @@ class OptimizationConfig:
         "how learning rates grow with the number of replicas: not at all (the batch is divided "
         "between them and does not grow), linearly, or with the square root",
         choices=LEARNING_RATE_SCALES,
-        seldom=True,
+        rare=True,
     )
 
     def settled(self, images: int) -> OptimizationConfig:

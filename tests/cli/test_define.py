@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from absl import flags
 
-from apparel_embed.cli.define import MODEL, SELDOM, ConfigFlags, define
+from apparel_embed.cli.define import MODEL, RARE, ConfigFlags, define
 from apparel_embed.cli.help import own_flags
 from apparel_embed.common.settings import LARGEST_SEED, setting
 
@@ -70,7 +70,7 @@ class Config:
     rows: tuple[int, ...] = setting((1, 2), "rows", 1, 5)
     names: tuple[str, ...] = setting(("a",), "names", flag="name")
     parts: tuple[str, ...] = setting(("x",), "parts; repeat it", choices=("x", "y"))
-    kind: str = setting("a", "kind", choices=("a", "b"), seldom=True)
+    kind: str = setting("a", "kind", choices=("a", "b"), rare=True)
     fast: bool = setting(True, "whether it is fast")
     home: Path | None = setting(None, "directory")
     made: Path = setting(Path("~/made"), "directory to make")
@@ -84,8 +84,8 @@ def test_a_configuration_has_a_flag_for_each_field_with_a_setting(defined):
         f"t_{name}" for name in ("size", "share", "limit", "rows", "parts", "kind", "home", "made")
     } | {"name"}
     assert (found["t_size"].default, found["t_size"].help) == (4, "size in pixels (1 to 9)")
-    assert {own_flags()[name] for name in found} == {MODEL, SELDOM}
-    assert own_flags()["t_kind"] == SELDOM
+    assert {own_flags()[name] for name in found} == {MODEL, RARE}
+    assert own_flags()["t_kind"] == RARE
     defined(["binary"])
     made = Path("~/made").expanduser()
     assert config.config(where="here") == Config("here", size=4, made=made)

@@ -303,7 +303,10 @@ def test_embeddings_of_other_images_are_refused(new_runs):
     s0, new = (run / "evaluation/embeddings/unified.parquet" for run in new_runs["s0", "new"])
     shutil.copy(new, s0)
 
-    with pytest.raises(UserError, match=r"s0/evaluation/.*unified.parquet: expected the 24 records of split test, got 20"):
+    with pytest.raises(
+        UserError,
+        match=r"s0/evaluation/.*unified.parquet: expected the 24 records of split test, got 20",
+    ):
         compare_runs(new_runs["s0", "s1"])
     s0.unlink()
     with pytest.raises(UserError, match=r"unified.parquet: no such file"):

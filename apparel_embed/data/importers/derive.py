@@ -37,9 +37,7 @@ class DeriveOptions:
         "regular expression (RE2) searched in each image's path below --root or URL; every "
         "named group, such as (?P<item_id>...), becomes a column",
     )
-    pattern_column: str | None = setting(
-        None, "column that --pattern searches instead", seldom=True
-    )
+    pattern_column: str | None = setting(None, "column that --pattern searches instead", rare=True)
     unmatched: str = setting(
         ERROR, "what to do with rows that --pattern does not match", choices=(ERROR, SKIP)
     )

@@ -34,7 +34,7 @@ class InspectConfig:
         "images with more pixels count as unusable; as in prepare_dataset",
         1,
         LARGEST_MAX_PIXELS,
-        seldom=True,
+        rare=True,
     )
     # 477 photographs of garments were saved again (JPEG at quality 60 and 30, WebP at 60) and at
     # half and a third of their size: 99.5 % of these copies are within both distances. Of 1.4

@@ -60,7 +60,7 @@ class SyntheticConfig:
       UserError: a value is out of range; the error names the value and the range.
     """
 
-    seed: int = seed_setting("everything drawn", seldom=True)
+    seed: int = seed_setting("everything drawn", rare=True)
     verticals: tuple[str, ...] = setting(
         tuple(CUES), f"comma-separated verticals to draw, from {', '.join(CUES)}"
     )
@@ -68,19 +68,19 @@ class SyntheticConfig:
     val_items: int = setting(15, "items per vertical in split val", 0, 2000)
     test_items: int = setting(40, "items per vertical in split test", 0, 2000)
     unlabelled_items: int = setting(
-        0, "items per vertical in split unlabelled, without item_id", 0, 2000, seldom=True
+        0, "items per vertical in split unlabelled, without item_id", 0, 2000, rare=True
     )
-    gallery_per_item: int = setting(2, "shop images per item", 1, 1000, seldom=True)
-    query_per_item: int = setting(3, "street images per item", 1, 1000, seldom=True)
-    image_size: int = setting(96, "side of the drawn images in pixels", 32, 1024, seldom=True)
+    gallery_per_item: int = setting(2, "shop images per item", 1, 1000, rare=True)
+    query_per_item: int = setting(3, "street images per item", 1, 1000, rare=True)
+    image_size: int = setting(96, "side of the drawn images in pixels", 32, 1024, rare=True)
     scenes: int = setting(
         0,
         "street scenes of 1 to 5 boxed garments in split train; val and test have a quarter each",
         0,
         200_000,
-        seldom=True,
+        rare=True,
     )
-    scene_size: int = setting(256, "side of the street scenes in pixels", 128, 1024, seldom=True)
+    scene_size: int = setting(256, "side of the street scenes in pixels", 128, 1024, rare=True)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "verticals", tuple(self.verticals))
