@@ -76,7 +76,7 @@ def test_missing_data_is_reported_before_anything_is_trained(run_dir):
 def test_everything_is_trained_and_exported_and_no_evaluation_is_reported(run_dir):
     done = walk(run_dir)
     assert done.returncode == 0, done.stderr[-3000:]
-    assert "nothing: split test answers no query" in done.stdout
+    assert "nothing: split test has no query with a match" in done.stdout
     assert not (run_dir / "evaluation").exists() and not (run_dir / "report").exists()
     served = tf.saved_model.load(str(run_dir / "saved_model/1")).signatures["serving_default"]
     image = (run_dir.parent / "hat0_0.png").read_bytes()
@@ -93,4 +93,4 @@ def test_everything_is_trained_and_exported_and_no_evaluation_is_reported(run_di
         text=True,
     )
     assert evaluated.returncode == 1
-    assert "split test answers no query" in evaluated.stderr.splitlines()[-1]
+    assert "split test has no query with a match" in evaluated.stderr.splitlines()[-1]

@@ -112,17 +112,18 @@ def _unanswered_notes(
     unmeasured = [name for name in dataset.verticals if not answered.get(name)]
     if unchosen:
         notes.append(
-            f"Split val answers no query in: {_named(unchosen)}. The joint of all teachers teaches "
-            "these verticals, and nothing shows when to stop their trainings."
+            f"Split val has no query with a match in: {_named(unchosen)}. The joint of all "
+            "teachers teaches these verticals, and nothing shows when to stop their trainings."
         )
     if len(unmeasured) == len(dataset.verticals):
         notes.append(
-            f"Split {split} answers no query: models are trained and exported, but nothing is "
-            "measured. A query needs another image of its item in the same split."
+            f"Split {split} has no query with a match: models are trained and exported, but "
+            "nothing is measured. A query needs another image of its item in the same split."
         )
     elif unmeasured:
         notes.append(
-            f"Split {split} answers no query in: {_named(unmeasured)}. These are not measured."
+            f"Split {split} has no query with a match in: {_named(unmeasured)}. These verticals "
+            "are not measured."
         )
     return notes
 

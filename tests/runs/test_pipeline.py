@@ -388,5 +388,5 @@ def test_wrong_initial_weights_are_refused_before_anything_is_drawn(tmp_path, fl
 
     assert done.returncode == 1
     refusal = done.stderr.splitlines()[-1]
-    assert refusal.startswith(f"run_pipeline.py: --init_weights={weights}: not the weights of ")
+    assert refusal.startswith(f"run_pipeline.py: --init_weights={weights}: expected weights of ")
     assert not list(tmp_path.rglob("*.csv"))

@@ -43,8 +43,8 @@ def test_all_incomplete_verticals_are_named_together(tmp_path):
     train, val, test = found.notes
     assert "fewer than 2 items of 2 images or more in split train: gloves 0, hats 1." in train
     assert "They keep the combined model (--small_verticals=join)" in train
-    assert "Split val answers no query in: gloves, hats." in val
-    assert "Split test answers no query in: gloves, hats." in test
+    assert "Split val has no query with a match in: gloves, hats." in val
+    assert "Split test has no query with a match in: gloves, hats." in test
 
     # If an image may be its own positive, both hats count.
     alone = check_readiness(made, min_images=1, split="test")
