@@ -55,7 +55,7 @@ class BuildPlan:
     Attributes:
       model: fingerprint of the SavedModel.
       images: number of images in its version afterwards, if the model can embed them all.
-      new: how many of them are not in the index yet.
+      new: how many of them are not in that version yet.
       removed: number of indexed images that would be removed.
       answers: whether this model's version currently answers searches.
     """

@@ -307,7 +307,7 @@ def check_complete(known: Version | None, uri: str, model: str) -> None:
       UserError: if it does not exist, or is not complete.
     """
     if not (known and known.complete):
-        raise UserError(f"{uri}: the version of model {model[:16]} is incomplete; build it first")
+        raise UserError(f"{uri}: no complete version of model {model[:16]}; build it first")
 
 
 def check_embeddings(

@@ -18,7 +18,7 @@ from apparel_embed.serving.errors import DeadlineExceeded as DeadlineExceeded
 from apparel_embed.serving.errors import ImageError as ImageError
 from apparel_embed.serving.errors import ImageTooLarge as ImageTooLarge
 from apparel_embed.serving.errors import ModelNotFound as ModelNotFound
-from apparel_embed.serving.errors import NotAImage as NotAImage
+from apparel_embed.serving.errors import NotAnImage as NotAnImage
 from apparel_embed.serving.errors import RequestRefused as RequestRefused
 from apparel_embed.serving.errors import ServerUnavailable as ServerUnavailable
 from apparel_embed.serving.errors import ServingError as ServingError

@@ -17,7 +17,7 @@ from apparel_embed.data.images import (
     is_plain_image,
     prepare_image,
 )
-from apparel_embed.serving.errors import ImageError, ImageTooLarge, NotAImage
+from apparel_embed.serving.errors import ImageError, ImageTooLarge, NotAnImage
 from apparel_embed.serving.exported import DETECT, EMBED
 
 
@@ -198,7 +198,7 @@ def to_servable(image: bytes, limits: ImageLimits = ImageLimits()) -> bytes:
 
     Raises:
       ImageTooLarge: if the image exceeds the limits.
-      NotAImage: if it is not an image, or cannot be converted.
+      NotAnImage: if it is not an image, or cannot be converted.
     """
     if len(image) > limits.max_bytes:
         raise ImageTooLarge(f"image of {len(image):,} bytes: expected at most {limits.max_bytes:,}")
@@ -208,5 +208,5 @@ def to_servable(image: bytes, limits: ImageLimits = ImageLimits()) -> bytes:
             return image
         return prepare_image(image, settings).jpeg
     except RejectedImage as error:
-        kind = ImageTooLarge if "pixels" in str(error) else NotAImage
+        kind = ImageTooLarge if "pixels" in str(error) else NotAnImage
         raise kind(f"image: {error}") from error

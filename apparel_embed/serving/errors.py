@@ -13,7 +13,7 @@ class ImageTooLarge(ImageError):
     """An image has too many bytes or pixels."""
 
 
-class NotAImage(ImageError):
+class NotAnImage(ImageError):
     """The bytes are not an image, or one that is broken or has an unknown format."""
 
 

@@ -86,7 +86,7 @@ class StageSpec:
       work: does the stage's work in the given directory, which contains the files of an
         interrupted call, if any, and returns the result as JSON values.
       overwrite: whether to replace a stage made with other flags or inputs, or the names of the
-        flags that may differ. For stages that are cheap to make again from other stages.
+        flags that may differ. For stages that can be made again from others' results.
       reuse_from: directories where the same work may have been done under another name. The first
         finished stage among them that was made with the same flags and inputs is copied.
       scratch: subdirectories that only resuming needs; removed when the stage is finished.

@@ -143,7 +143,7 @@ def test_versions_coexist_and_only_a_complete_one_answers(new_index):
         build_index(index, Version(A, DIM), iter([(some_images(5), unit_vectors(5))]))
         other = index.begin(Version(B, 4))
         index.upsert(other, some_images(3), unit_vectors(3, 4))
-        with pytest.raises(UserError, match=f"version of model {B[:16]} is incomplete"):
+        with pytest.raises(UserError, match=f"no complete version of model {B[:16]}"):
             index.switch(other)
         assert index.current().model == A
     with open_index(path) as index:

@@ -7,7 +7,7 @@ from PIL import Image, ImageCms
 from serving_models import drawn, encoded, exif
 
 from apparel_embed.common.errors import UserError
-from apparel_embed.serving import ImageLimits, ImageTooLarge, NotAImage, to_servable
+from apparel_embed.serving import ImageLimits, ImageTooLarge, NotAnImage, to_servable
 
 IMAGE = drawn(300, 200)
 
@@ -55,10 +55,10 @@ def test_a_colour_profile_is_applied():
     [
         (bytes(101), {"max_bytes": 100}, ImageTooLarge, "101 bytes: expected at most 100"),
         (encoded(IMAGE, "WEBP"), {"max_pixels": 59_999}, ImageTooLarge, "300x200 pixels"),
-        (b"", {}, NotAImage, "empty"),
-        (b"text", {}, NotAImage, "not an image"),
-        (encoded(IMAGE, "WEBP")[:-100], {}, NotAImage, "damaged"),
-        (PLAIN[:400], {}, NotAImage, "damaged"),
+        (b"", {}, NotAnImage, "empty"),
+        (b"text", {}, NotAnImage, "not an image"),
+        (encoded(IMAGE, "WEBP")[:-100], {}, NotAnImage, "damaged"),
+        (PLAIN[:400], {}, NotAnImage, "damaged"),
     ],
 )
 def test_refused_images_give_the_reason(data, limits, expected, message):

@@ -12,8 +12,8 @@ An image in many pairs is one row. Consumer images are queries, shop images are 
 README of version 1.1 searches the shop images of `test`, as evaluation does here. MMFashion and
 projects that follow it add those of `val`.
 
-A vertical is named after the first two directories of the path, `tops_blouse`: both `CLOTHING` and
-`TOPS` contain a `Blouse`, of different clothes. `--map_verticals` merges them.
+A vertical is named after the two directories below `img`, `tops_blouse`: both `CLOTHING` and `TOPS`
+contain a `Blouse`, of different clothes. `--map_verticals` merges them.
 """
 
 from __future__ import annotations

@@ -12,9 +12,9 @@ Training items are neither query nor gallery, and no validation split is publish
 with role both, or `test` with role query or gallery. Hold out validation items when preparing, with
 `--val_fraction`.
 
-Boxes belong to the images of `img.zip`. According to the README they are resized to 256 x 256 with
-their aspect ratio kept, and centred. For `img_highres` boxes are mapped to the image's own size.
-Whether corners count from 0 or from 1 is not documented; `prepare` leaves a wider margin.
+Boxes belong to the images of `img.zip`. According to the README these are resized to 256 x 256
+with their aspect ratio kept, and centred. For `img_highres` boxes are mapped to the image's own
+size. Whether corners count from 0 or from 1 is not documented; `prepare` leaves a wider margin.
 """
 
 from __future__ import annotations

@@ -44,7 +44,7 @@ class Look:
 
 
 class Conditions(NamedTuple):
-    """How an image is taken; single numbers are half widths of uniform draws."""
+    """How an image is taken; numbers are half widths of uniform draws unless noted."""
 
     turn: float  # Radians.
     size: tuple[float, float]  # Minimum and maximum, relative to the frame.

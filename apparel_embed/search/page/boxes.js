@@ -1,6 +1,7 @@
 "use strict";
 
-// Boxes on the image: those of the garments that the service finds, and one that the user draws or types.
+// Boxes on the image: those of the garments that the service finds, and one that the user draws or
+// types.
 
 const EDGES = ["left", "top", "right", "bottom"];
 
