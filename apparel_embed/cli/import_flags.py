@@ -83,7 +83,7 @@ class ImportFlags:
         columns = parse_pairs(
             "columns",
             self._columns.value,
-            allowed="each is name:column, name:template, or name: to drop that column",
+            allowed="expected name:column, name:template, or name: to drop that column",
             what="column",
         )
         return self._import.config(

@@ -323,7 +323,13 @@ class MilvusIndex:
         if not self._call("has_collection", name, timeout=_ANSWER_SECONDS):
             return None
         about = self._call("describe_collection", name, timeout=_ANSWER_SECONDS)["properties"]
-        return Version.from_json(about[_ABOUT]) if _ABOUT in about else None
+        try:
+            return Version.from_json(about[_ABOUT]) if _ABOUT in about else None
+        except (KeyError, TypeError) as error:
+            raise UserError(
+                f"{self._uri}: collection {name} was written by another release; drop it, then "
+                "fill the index again"
+            ) from error
 
     def _save(self, version: Version) -> None:
         collection = _collection(version.model)

@@ -83,7 +83,7 @@ def test_each_layout_gets_its_options(config, arguments, options):
         (["--format=folders", "--encoding=utf-16"], "--encoding does not apply to --format=fol"),
         (["--format=deepfashion2", "--image_dir=x"], "it is for deepfashion_in_shop, street2shop"),
         (["--format=table", "--vertical= "], "--vertical is empty"),
-        (["--format=table", "--columns=photo"], "'photo' is invalid; each is name:column"),
+        (["--format=table", "--columns=photo"], "'photo' is invalid; expected name:column"),
         (["--format=table", "--columns=:photo"], "':photo' is invalid"),
         (["--format=table", "--columns=a:b,a:c"], "'a' occurs twice"),
         (["--format=table", "--map_roles=front"], "--map_roles: 'front' is invalid"),
