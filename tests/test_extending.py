@@ -62,7 +62,7 @@ def manifest(tiny_prepared):
     found = [f"--root={root}", f"--output={output}"]
     run("import_dataset.py", "--format=listing", "--listing=mine.txt", *found)
     refused = run("import_dataset.py", "--format=folders", "--listing=x", *found, expected=1)
-    assert "--listing with --format=folders: it is for --format=listing" in refused.stderr
+    assert "--listing does not apply to --format=folders; it is for --format" in refused.stderr
     with open(output, encoding="utf-8", newline="") as file:
         imported = list(csv.DictReader(file))
     assert [[row[name] for name in names] for row in imported] == [

@@ -117,7 +117,7 @@ def test_a_thousand_verticals_are_planned_sampled_evaluated_and_reported(tmp_pat
     assert everywhere["r_at_1"] > 0.9
     assert "vertical-0999" in render_tables(summary["rows"])
     figure = next(part for part in gap.parts if part.kind != "table")
-    assert "100 verticals with most queries; the other 900 are in the tables" in figure.caption
+    assert "the 100 verticals with the most queries are drawn; the other 900" in figure.caption
     assert is_drawn(figure.png)
     page = render("report.html", title="t", facts=[], sections=[gap], right="r", wrong="w")
     assert page.count("vertical-0999") >= 3

@@ -1,4 +1,4 @@
-r"""Compares the speed of the served student with that of the specialists.
+r"""Times the served student against its parts and the specialists.
 
     python tools/benchmark_serving.py --run_dir=runs/mine --json
 

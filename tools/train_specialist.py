@@ -9,7 +9,7 @@ which must be trained first:
     python tools/train_specialist.py --run_dir=runs/mine --prepared=data/prepared \
       --verticals=all --stage=combined-start
 
-The combined model for comparison is trained for as many further steps as all specialists together:
+The combined model for comparison takes as many further steps as all other trainings together:
 
     python tools/train_specialist.py --run_dir=runs/mine --prepared=data/prepared \
       --verticals=all --stage=combined --specialist_steps=750

@@ -43,7 +43,8 @@ def parse_flags(argv: Sequence[str]) -> list[str]:
 
 def _unknown(error: flags.UnrecognizedFlagError, binary: str, argv: Sequence[str]) -> str:
     """Returns the error message for a flag that the binary does not have."""
-    if (new := error.flagname.replace("picture", "image")).removeprefix("no") in flags.FLAGS:
+    new = error.flagname.replace("picture", "image")
+    if new != error.flagname and new.removeprefix("no") in flags.FLAGS:
         return f"--{error.flagname} is now --{new}"
     file = re.search(r"\0--?flagfile[=\0]([^\0]*)", "\0".join(argv))
     read = flags.FLAGS.read_flags_from_files(list(argv[1:]), force_gnu=False)

@@ -75,5 +75,5 @@ def _beside_colours(rows: Sequence[Mapping[str, Any]], model: str) -> str:
         return ""
     return (
         f"; but a colour histogram reaches {r_at_1[HISTOGRAM]:.3f} against {r_at_1[model]:.3f}: "
-        "there were too few data to learn from"
+        "there was too little data to learn from"
     )

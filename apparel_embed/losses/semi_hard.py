@@ -253,7 +253,7 @@ def _search(
         # Subtracted and added back as TFA does: the rounding decides pairs at the margin.
         taken_off = tf.where(is_outside, greatest, smallest)
         violation = margin + (to_positive - ((to_negative - taken_off) + taken_off))
-        # Unlike tf.maximum, this keeps NaN, so it is noticed.
+        # Written so that NaN stays NaN and is noticed.
         hinge = tf.where(violation < 0, zero, violation)
         # TFA has a gradient at 0 as well.
         active = tf.cast(valid & (violation >= 0), margin.dtype)

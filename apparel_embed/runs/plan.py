@@ -94,7 +94,7 @@ class StagePlan:
                 state, stage = look_up_stage(dataclasses.replace(spec, overwrite=overwrite))
             except StageDiffers as error:
                 self._differing[directory.name] = error
-                state, stage = "made with other settings", spec.planned()
+                state, stage = "made with other flags or inputs", spec.planned()
             if not self._is_certain and directory.exists() and not stage.skipped:
                 state = "exists, checked when reached"
         if directory not in self._made and not stage.skipped:

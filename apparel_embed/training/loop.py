@@ -156,8 +156,9 @@ class TrainingLoop:
           of all steps in seconds, including those before an interruption.
 
         Raises:
-          UserError: if the loss or its gradient is not finite, a checkpoint cannot be written, or
-            another process of the training is lost; earlier checkpoints are kept.
+          UserError: if the loss or its gradient is not finite (the message names the step), a
+            checkpoint cannot be written, or another process of the training is lost; earlier
+            checkpoints are kept.
         """
         kept = Checkpoints(
             self._directory / checkpoints.DIRECTORY,

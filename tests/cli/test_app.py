@@ -352,7 +352,7 @@ def test_a_wrong_flag_value_is_a_one_line_error_with_the_valid_values(examined, 
         ("--manifest=nowhere.csv", "nowhere.csv"),
         ("--init_weights=nowhere.h5", "a weights file"),
         ("--init_from=nowhere", "no such directory; expected a finished run"),
-        ("--map_verticals=tops", "each is old:new"),
+        ("--map_verticals=tops", "expected old:new"),
     ],
 )
 def test_a_wrong_input_of_the_pipeline_is_a_one_line_error_before_anything_is_written(

@@ -150,4 +150,4 @@ def test_keras3_needs_only_tensorflow_and_does_not_change_tf_keras():
     assert found["keras"].startswith("3.")
     assert found["loss"] == pytest.approx((0.25 + 1.25) / 2, abs=1e-5)
     assert "tf.keras is Keras 3" in found["refused"]
-    assert "apparel_embed expected Keras 2. Install tf_keras" in found["refused"]
+    assert "expected Keras 2. Install the version of tf_keras" in found["refused"]

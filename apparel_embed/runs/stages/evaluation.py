@@ -135,7 +135,7 @@ def evaluation_stage(
       models: the models to evaluate.
       split: split to evaluate on, "val" or "test".
       init_weights: initial weights of the frozen backbone for comparison, as in
-        `load_initial_weights`; its architecture is that of the first model's.
+        `load_initial_weights`; its architecture is that of the first model.
       seed: seed of the bootstrap.
       vertical_head: the stage of the student's vertical head, to evaluate searches that it routes.
       street: the detector, measured together with the student.

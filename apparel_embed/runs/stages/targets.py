@@ -46,7 +46,8 @@ def student_teachers(
     Args:
       run: the run.
       grouped: specialists that together cover every vertical.
-      combined: number of combined models to use, as an earlier call may have trained more, or None.
+      combined: number of combined models to use, as an earlier call may have trained more; None for
+        all.
 
     Returns:
       The given specialists, the specialist of each single vertical, the combined models that
