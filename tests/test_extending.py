@@ -84,7 +84,7 @@ def test_parameters_of_loss_and_stage_are_flags():
     text = run("run_pipeline.py", "--help").stdout
     for flag in (
         r"temperature=0.1 +temperature of InfoNCE \(0.001 to 10\)",
-        r"enough_images=2 +images by which an item counts as known \(1 or more\)",
+        r"enough_images=2 +images with which an item counts as known \(1 or more\)",
         r"loss=semi_hard +semi_hard \|[^:]* info_nce",
         r"backbone=small_cnn +small_cnn \|[^:]* one_convolution",
     ):
