@@ -50,7 +50,7 @@ def test_a_histogram_that_is_as_good_is_reported():
     model, why = model_to_deploy(rows, [compared(0.15, 0.12, 0.19)])
     assert model == "unified"
     assert why.endswith(
-        "above combined; but a colour histogram reaches 0.700 against 0.600: there were too few "
+        "above combined; but a colour histogram reaches 0.700 against 0.600: there was too little "
         "data to learn from"
     )
     rows[1]["r_at_1"] = 0.5

@@ -60,7 +60,7 @@ def test_an_exhaustive_search_replaces_a_graph_that_finds_nothing(filled, monkey
 def test_a_collection_of_another_release_is_refused(new_index, monkeypatch):
     with open_index(new_index()) as index:
         rows = iter([(some_images(5), unit_vectors(5))])
-        monkeypatch.setattr(Version, "to_json", lambda self: '{"model": "a", "pictures": 5}')
+        monkeypatch.setattr(Version, "to_json", lambda self: '{"model": "a", "photos": 5}')
         with pytest.raises(UserError, match="was written by another release; drop it, then"):
             build_index(index, Version(A, DIM), rows)
 
