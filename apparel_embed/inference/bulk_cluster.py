@@ -111,13 +111,16 @@ def _connected(address: str) -> Iterator[Client]:
     """Yields a client of a cluster that has workers."""
     try:
         from distributed import CancelledError, Client, TimeoutError
-        from distributed.comm import CommClosedError
+        from distributed.comm import CommClosedError, get_address_host_port
     except ImportError as error:
         raise UserError(
             "--cluster: Dask is not installed; run pip install -c requirements.lock distributed, "
             "here and on all machines of the cluster"
         ) from error
     try:
+        # A client of a malformed address is only half closed: when it is garbage collected, it can
+        # keep the next client from starting.
+        get_address_host_port(address)
         client = Client(address, timeout=_SECONDS_TO_CONNECT)
     except (OSError, ValueError, TimeoutError) as error:
         raise UserError(
