@@ -168,8 +168,8 @@ def contents(run_dir):
             found[name] = _arrays(path)
         elif path.name == "summary.json":
             summary = json.loads(path.read_text())
-            for road in summary["roads"]:
-                del road["seconds"]
+            for cost in summary["training_costs"]:
+                del cost["seconds"]
             found[name] = summary
         elif path.name == "tables.txt":
             found[name] = re.sub(r" +\d+:\d\d:\d\d", "", path.read_text())

@@ -67,7 +67,7 @@ def first_alike(table: pa.Table, names: Sequence[str]) -> np.ndarray:
     return first
 
 
-def find_torn(items: np.ndarray, values: np.ndarray) -> np.ndarray:
+def find_inconsistent(items: np.ndarray, values: np.ndarray) -> np.ndarray:
     """Finds the rows whose value differs from that in the first row of their item.
 
     Args:
@@ -83,7 +83,7 @@ def find_torn(items: np.ndarray, values: np.ndarray) -> np.ndarray:
     return np.flatnonzero(values != values[first[items]])
 
 
-def find_torn_item(table: pa.Table, columns: Sequence[str]) -> tuple[str, int, int] | None:
+def find_inconsistent_item(table: pa.Table, columns: Sequence[str]) -> tuple[str, int, int] | None:
     """Finds an item with two values in a column that allows one value per item.
 
     Args:
@@ -98,10 +98,10 @@ def find_torn_item(table: pa.Table, columns: Sequence[str]) -> tuple[str, int, i
     rows = np.flatnonzero(~is_blank(ids).to_numpy(zero_copy_only=False)[items])
     items = items[rows]
     for column in columns:
-        torn = find_torn(items, codes_of(table[column])[0][rows])
-        if torn.size:
-            first = np.flatnonzero(np.isin(items, items[torn]))[0]
-            other = torn[items[torn] == items[first]][0]
+        inconsistent = find_inconsistent(items, codes_of(table[column])[0][rows])
+        if inconsistent.size:
+            first = np.flatnonzero(np.isin(items, items[inconsistent]))[0]
+            other = inconsistent[items[inconsistent] == items[first]][0]
             return column, int(rows[first]), int(rows[other])
     return None
 

@@ -7,8 +7,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from apparel_embed.common.errors import UserError
-from apparel_embed.data.columns import find_torn_item, is_blank, ranked_codes_of
-from apparel_embed.data.manifest import RESERVED_COLUMN, UNLABELLED, untaught_rows
+from apparel_embed.data.columns import find_inconsistent_item, is_blank, ranked_codes_of
+from apparel_embed.data.manifest import RESERVED_COLUMN, UNLABELLED, rows_without_teacher
 
 
 def hold_out(
@@ -51,10 +51,10 @@ def hold_out(
     left_out = pc.and_(pc.equal(split, UNLABELLED), held)
     if pc.any(left_out).as_py():
         table = table.filter(pc.invert(left_out))
-    untaught = table.filter(untaught_rows(table))
-    if untaught.num_rows:
+    refused = table.filter(rows_without_teacher(table))
+    if refused.num_rows:
         raise UserError(
-            f"vertical {untaught['vertical'][0].as_py()!r} has {UNLABELLED} rows, but holding out "
+            f"vertical {refused['vertical'][0].as_py()!r} has {UNLABELLED} rows, but holding out "
             f"by {by!r} leaves it no train rows to train a specialist on; hold out by another "
             "column or with another seed"
         )
@@ -75,11 +75,12 @@ def _training_groups(table: pa.Table, by: str) -> pa.Table:
             f"{table['image'][index].as_py()!r}; every training row needs a group"
         )
     train = pa.table({"item_id": train["item_id"], "vertical": train["vertical"], "group": groups})
-    torn = None if by == "item_id" else find_torn_item(train, ["group"])
-    if torn is not None:
-        one, other = (groups[row].as_py() for row in torn[1:])
+    inconsistent = None if by == "item_id" else find_inconsistent_item(train, ["group"])
+    if inconsistent is not None:
+        _, *rows = inconsistent
+        one, other = (groups[row].as_py() for row in rows)
         raise UserError(
-            f"item_id {train['item_id'][torn[1]].as_py()!r} has {by} {one!r} and {other!r}; to "
+            f"item_id {train['item_id'][rows[0]].as_py()!r} has {by} {one!r} and {other!r}; to "
             f"hold out by {by}, all images of an item must have the same {by}"
         )
     return train

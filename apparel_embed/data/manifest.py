@@ -14,7 +14,7 @@ from pyarrow import fs
 
 from apparel_embed.common.errors import UserError
 from apparel_embed.common.locations import locate
-from apparel_embed.data.columns import find_torn_item, is_blank
+from apparel_embed.data.columns import find_inconsistent_item, is_blank
 from apparel_embed.data.images import Box
 from apparel_embed.data.text_tables import (
     is_parquet,
@@ -201,7 +201,7 @@ def check_rows(table: pa.Table, places: Places) -> pa.Table:
         places,
         table,
         "vertical",
-        untaught_rows(table),
+        rows_without_teacher(table),
         f"this vertical has {UNLABELLED} rows but no train rows, so there is no specialist to "
         "learn from",
     )
@@ -323,9 +323,9 @@ def _check_items(places: Places, table: pa.Table) -> None:
         "vertical": "an item belongs to one vertical",
         "split": "all images of an item must be in one split",
     }
-    torn = find_torn_item(table, list(reasons))
-    if torn is not None:
-        name, row, other_row = torn
+    inconsistent = find_inconsistent_item(table, list(reasons))
+    if inconsistent is not None:
+        name, row, other_row = inconsistent
         first, place = places(table, [row, other_row])
         one, other = (table[name][index].as_py() for index in (row, other_row))
         raise UserError(
@@ -334,7 +334,7 @@ def _check_items(places: Places, table: pa.Table) -> None:
         )
 
 
-def untaught_rows(table: pa.Table) -> pa.ChunkedArray:
+def rows_without_teacher(table: pa.Table) -> pa.ChunkedArray:
     """Returns whether each row is unlabelled in a vertical without train rows.
 
     The student's target for such an image comes from the vertical's specialist.

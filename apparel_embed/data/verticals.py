@@ -8,7 +8,7 @@ import numpy as np
 import pyarrow as pa
 
 from apparel_embed.common.errors import UserError
-from apparel_embed.data.columns import codes_of, find_torn_item
+from apparel_embed.data.columns import codes_of, find_inconsistent_item
 
 
 def parse_pairs(
@@ -68,11 +68,12 @@ def map_verticals(table: pa.Table, mapping: Mapping[str, str]) -> pa.Table:
     if not mapping:
         return table
     table = map_values(table, "vertical", mapping)
-    torn = find_torn_item(table, ["vertical"])
-    if torn is not None:
-        one, other = (table["vertical"][row].as_py() for row in torn[1:])
+    inconsistent = find_inconsistent_item(table, ["vertical"])
+    if inconsistent is not None:
+        _, *rows = inconsistent
+        one, other = (table["vertical"][row].as_py() for row in rows)
         raise UserError(
-            f"--map_verticals: item_id {table['item_id'][torn[1]].as_py()!r} would be in the "
+            f"--map_verticals: item_id {table['item_id'][rows[0]].as_py()!r} would be in the "
             f"verticals {one!r} and {other!r}; an item belongs to one vertical"
         )
     return table

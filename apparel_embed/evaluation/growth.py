@@ -16,8 +16,8 @@ from apparel_embed.evaluation.protocol import (
     mean_and_interval,
     query_outcomes,
 )
-from apparel_embed.evaluation.roads import RoadCost
 from apparel_embed.evaluation.table import signed_interval, with_interval
+from apparel_embed.evaluation.training_cost import TrainingCost
 
 GROWTH_FILE = "growth.json"
 SEARCHES = ("old_on_old", "new_on_old", "new_on_new")
@@ -76,7 +76,7 @@ def measure_growth(
     return found
 
 
-def cost_ratio(grown: RoadCost, other: RoadCost, compared_to: str) -> dict[str, Any]:
+def cost_ratio(grown: TrainingCost, other: TrainingCost, compared_to: str) -> dict[str, Any]:
     """Returns the training cost of a student as a share of another student's.
 
     Args:

@@ -1,7 +1,7 @@
 import numpy as np
 import pyarrow as pa
 
-from apparel_embed.data.columns import codes_of, find_torn, first_alike, ranked_codes_of
+from apparel_embed.data.columns import codes_of, find_inconsistent, first_alike, ranked_codes_of
 
 
 def test_values_are_numbered_by_first_appearance_across_chunks():
@@ -33,9 +33,9 @@ def test_the_first_of_equal_rows_is_found_and_nulls_are_equal():
 def test_rows_whose_value_differs_from_their_items_first_are_found():
     items = np.array([2, 0, 1, 0, 2, 2, 0])
     values = np.array([5, 6, 7, 6, 8, 5, 9])
-    assert find_torn(items, values).tolist() == [4, 6]
-    assert find_torn(items, items).tolist() == []
-    assert find_torn(np.empty(0, int), np.empty(0, int)).tolist() == []
+    assert find_inconsistent(items, values).tolist() == [4, 6]
+    assert find_inconsistent(items, items).tolist() == []
+    assert find_inconsistent(np.empty(0, int), np.empty(0, int)).tolist() == []
 
 
 def test_ranked_values_are_numbered_in_sorted_order():

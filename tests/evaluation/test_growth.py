@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from apparel_embed.evaluation.growth import cost_ratio, measure_growth, render_growth
-from apparel_embed.evaluation.roads import RoadCost
 from apparel_embed.evaluation.split import EvaluationSet
+from apparel_embed.evaluation.training_cost import TrainingCost
 
 ITEMS = 6
 VERTICALS = ("bag", "dress", "hat")
@@ -88,7 +88,9 @@ def test_old_verticals_without_images_are_reported_as_not_measured(images):
     assert found["old_on_old"] is None
     assert found["old_verticals_change"] is None
 
-    cost = cost_ratio(RoadCost("", 2, 30, 15.0, 1), RoadCost("", 9, 100, 60.0, 1), "runs/full")
+    cost = cost_ratio(
+        TrainingCost("", 2, 30, 15.0, 1), TrainingCost("", 9, 100, 60.0, 1), "runs/full"
+    )
     text = render_growth({**found, "old_model": "runs/old/student", "cost_ratio": cost})
     assert "old_verticals_change: not measured" in text
     assert "old_on_old: -" in text

@@ -54,19 +54,19 @@ def test_the_summary_lists_the_trainings_behind_each_model_with_equal_steps_for_
 ):
     run_dir, done = walked
     summary = json.loads((run_dir / "evaluation/summary.json").read_text())
-    roads = {road["model"]: road for road in summary["roads"]}
+    costs = {cost["model"]: cost for cost in summary["training_costs"]}
 
-    assert {name: (road["trainings"], road["steps"]) for name, road in roads.items()} == {
+    assert {name: (cost["trainings"], cost["steps"]) for name, cost in costs.items()} == {
         # 6 steps to start from; then 12, like two specialists and the student together.
         "combined": (2, 6 + 12),
         "specialists": (3, 6 + 8),
         "grouped_specialists": (3, 6 + 8),
         "unified": (4, 6 + 8 + 4),
     }
-    for road in roads.values():
-        assert road["seconds"] > 0
-        assert road["multiply_adds"] > 10**6
-    assert roads["combined"]["steps"] == roads["unified"]["steps"]
+    for cost in costs.values():
+        assert cost["seconds"] > 0
+        assert cost["multiply_adds"] > 10**6
+    assert costs["combined"]["steps"] == costs["unified"]["steps"]
     assert "All trainings behind each model" in done.stdout
     # No verticals share a specialist: the tables do not show the same models twice.
     assert "grouped_specialists" not in done.stdout

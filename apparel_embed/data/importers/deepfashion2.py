@@ -79,11 +79,11 @@ def convert(root: Path, options: LayoutOptions) -> Rows:
     verticals = defaultdict(set)
     for row in boxed:
         verticals[row.item_id.rpartition("-")[0]].add(row.vertical)
-    torn = sum(len(names) > 1 for names in verticals.values())
-    if torn:
+    inconsistent = sum(len(names) > 1 for names in verticals.values())
+    if inconsistent:
         notes.append(
             "garments whose category differs between images, split into one item per "
-            f"category: {torn}"
+            f"category: {inconsistent}"
         )
     return Rows(to_table(boxed), root, counts, notes)
 

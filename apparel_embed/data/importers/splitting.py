@@ -9,7 +9,7 @@ import pyarrow.compute as pc
 
 from apparel_embed.common.errors import UserError
 from apparel_embed.common.settings import check_settings, same_as, setting
-from apparel_embed.data.columns import codes_of, find_torn
+from apparel_embed.data.columns import codes_of, find_inconsistent
 from apparel_embed.data.hold_out import hold_out
 from apparel_embed.data.importers.rows import Rows
 from apparel_embed.data.manifest import UNLABELLED
@@ -72,7 +72,7 @@ def split(rows: Rows, options: SplitOptions) -> None:
             rows.table = hold_out(rows.table, fraction / remaining, by, options.seed, into=name)
             remaining -= fraction
     if remaining < 1:
-        _note_torn(rows, by)
+        _note_divided(rows, by)
     lost = before - rows.table.num_rows
     if lost:
         rows.notes.append(f"left out: unlabelled rows whose {by} is held out: {lost:,}")
@@ -82,14 +82,15 @@ def split(rows: Rows, options: SplitOptions) -> None:
         )
 
 
-def _note_torn(rows: Rows, by: str) -> None:
+def _note_divided(rows: Rows, by: str) -> None:
     """Adds a note if groups are in several splits; `hold_out` never divides one."""
     labelled = rows.table.filter(pc.not_equal(rows.table["split"], UNLABELLED))
     labelled = labelled.filter(pc.not_equal(labelled[by], ""))
     groups, names = codes_of(labelled[by])
-    torn = np.unique(groups[find_torn(groups, codes_of(labelled["split"])[0])])
-    if len(torn):
+    rows_elsewhere = find_inconsistent(groups, codes_of(labelled["split"])[0])
+    divided = np.unique(groups[rows_elsewhere])
+    if len(divided):
         rows.notes.append(
-            f"values of {by} that the dataset itself has in several splits: {len(torn):,} of "
-            f"{len(names):,} (e.g. {names[torn[0]].as_py()})"
+            f"values of {by} that the dataset itself has in several splits: {len(divided):,} of "
+            f"{len(names):,} (e.g. {names[divided[0]].as_py()})"
         )

@@ -28,7 +28,6 @@ from apparel_embed.evaluation.models import (
     summarise,
 )
 from apparel_embed.evaluation.protocol import EvaluationSet, answered_queries
-from apparel_embed.evaluation.roads import road_cost, roads_table
 from apparel_embed.evaluation.roles import COMBINED as COMBINED_MODEL
 from apparel_embed.evaluation.roles import FROZEN, GROUPED, HISTOGRAM, SPECIALISTS, UNIFIED
 from apparel_embed.evaluation.split import evaluation_set
@@ -39,6 +38,7 @@ from apparel_embed.evaluation.table import (
     render_routing,
     render_tables,
 )
+from apparel_embed.evaluation.training_cost import training_cost, training_cost_table
 from apparel_embed.models.config import ModelConfig
 from apparel_embed.runs.run import PipelineRun, Run
 from apparel_embed.runs.stages.growth import (
@@ -262,8 +262,8 @@ def _write(
     notes: Sequence[str],
 ) -> None:
     """Writes the summary, with the costs of trainings added, and its tables."""
-    costs = [road_cost(name, run_dir, stages) for name, stages in by_name.items()]
-    summary["roads"] = [dataclasses.asdict(cost) for cost in costs]
+    costs = [training_cost(name, run_dir, stages) for name, stages in by_name.items()]
+    summary["training_costs"] = [dataclasses.asdict(cost) for cost in costs]
     write_json(directory / SUMMARY_FILE, summary)
     rows, comparisons = without_repetition(summary["rows"], summary["comparisons"])
     shown = {row["model"] for row in rows}
@@ -274,7 +274,7 @@ def _write(
         *render_routing(summary),
         *(render_absent(absent) if absent else []),
         "\nAll trainings behind each model\n",
-        plain_text(roads_table([cost for cost in costs if cost.model in shown])),
+        plain_text(training_cost_table([cost for cost in costs if cost.model in shown])),
         *notes,
         "",
     )

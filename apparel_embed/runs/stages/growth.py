@@ -17,9 +17,9 @@ from apparel_embed.distillation.targets import Targets
 from apparel_embed.evaluation.embeddings import read_embeddings
 from apparel_embed.evaluation.growth import cost_ratio, measure_growth
 from apparel_embed.evaluation.models import embed_by_model
-from apparel_embed.evaluation.roads import road_cost
 from apparel_embed.evaluation.roles import UNIFIED
 from apparel_embed.evaluation.split import EvaluationSet
+from apparel_embed.evaluation.training_cost import training_cost
 from apparel_embed.runs.config import REFERENCES
 from apparel_embed.runs.run import PipelineRun, Run
 from apparel_embed.runs.stages.start import Start, old_student
@@ -191,7 +191,9 @@ def compare_growth(
         seed=seed,
     )
     other = growth.full or growth.old
-    cost, compared = (road_cost(UNIFIED, one.directory.parent, [one]) for one in (student, other))
+    cost, compared = (
+        training_cost(UNIFIED, one.directory.parent, [one]) for one in (student, other)
+    )
     return {
         "old_model": str(growth.old.directory),
         "old_verticals": sorted(set(known) & set(run.dataset.verticals)),

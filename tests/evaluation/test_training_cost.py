@@ -7,7 +7,7 @@ import pytest
 import tensorflow as tf
 
 from apparel_embed.common.text import plain_text
-from apparel_embed.evaluation.roads import RoadCost, road_cost, roads_table
+from apparel_embed.evaluation.training_cost import TrainingCost, training_cost, training_cost_table
 from apparel_embed.models.computing import multiply_adds
 from apparel_embed.models.embedding import ModelConfig, build_embedding_model
 from apparel_embed.store.record import StageSpec
@@ -27,7 +27,7 @@ def counted(monkeypatch):
         built.append(model.input_shape[1])
         return ONE
 
-    monkeypatch.setattr("apparel_embed.evaluation.roads.multiply_adds", count)
+    monkeypatch.setattr("apparel_embed.evaluation.training_cost.multiply_adds", count)
     return built
 
 
@@ -67,19 +67,19 @@ def test_every_training_behind_a_model_counts_once(run):
     student = run.make("student", targets, start, steps=7, batch_size=8)
 
     # All others were made from the start, which counts once; targets are not a training.
-    cost = road_cost("unified", run.directory, [student])
+    cost = training_cost("unified", run.directory, [student])
     assert (cost.model, cost.trainings, cost.steps, cost.seconds) == ("unified", 4, 27, 6.0)
     # Forward and backward.
     assert cost.multiply_adds == 3 * ONE * (10 * 12 + 2 * 5 * 12 + 7 * 8)
-    assert road_cost("specialists", run.directory, some).trainings == 3
-    assert road_cost("combined", run.directory, [start]) == RoadCost(
+    assert training_cost("specialists", run.directory, some).trainings == 3
+    assert training_cost("combined", run.directory, [start]) == TrainingCost(
         "combined", 1, 10, 1.5, 3 * ONE * 10 * 12
     )
 
 
 def test_an_untrained_backbone_takes_only_a_forward_pass(run):
     frozen = run.triplets("specialist-bag", steps=5, trained=False)
-    assert road_cost("specialists", run.directory, [frozen]).multiply_adds == ONE * 5 * 12
+    assert training_cost("specialists", run.directory, [frozen]).multiply_adds == ONE * 5 * 12
 
 
 def test_multiply_adds_are_counted_once_per_model_configuration(run, counted):
@@ -89,7 +89,7 @@ def test_multiply_adds_are_counted_once_per_model_configuration(run, counted):
         run.triplets("b", steps=1),
         run.triplets("c", steps=1, model=larger),
     ]
-    road_cost("specialists", run.directory, stages)
+    training_cost("specialists", run.directory, stages)
     assert sorted(counted) == [32, 64]
 
 
@@ -97,13 +97,15 @@ def test_a_stage_that_was_replaced_later_is_not_behind_a_model(run):
     start = run.triplets("combined-start", steps=10)
     own = run.triplets("specialist-bag", start, steps=5)
     shutil.rmtree(start.directory)
-    assert road_cost("specialists", run.directory, [own]).trainings == 1
+    assert training_cost("specialists", run.directory, [own]).trainings == 1
     run.triplets("combined-start", steps=11, items_per_batch=5)
-    assert road_cost("specialists", run.directory, [own]).steps == 5
+    assert training_cost("specialists", run.directory, [own]).steps == 5
 
 
 def test_the_table_shows_steps_time_and_multiply_adds():
-    text = plain_text(roads_table([RoadCost("unified", 4, 12_345, 3661.4, 1_230_000_000)]))
+    text = plain_text(
+        training_cost_table([TrainingCost("unified", 4, 12_345, 3661.4, 1_230_000_000)])
+    )
     cells = [cell.strip() for cell in text.splitlines()[-1].strip("|").split("|")]
     assert cells == ["unified", "4", "12,345", "1:01:01", "1.23 G"]
 

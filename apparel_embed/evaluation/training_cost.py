@@ -23,7 +23,7 @@ _PASSES = 3
 
 
 @dataclasses.dataclass(frozen=True)
-class RoadCost:
+class TrainingCost:
     """The total cost of the trainings behind a model.
 
     Attributes:
@@ -42,7 +42,7 @@ class RoadCost:
     multiply_adds: int
 
 
-def road_cost(model: str, run_dir: Path, stages: Sequence[Stage]) -> RoadCost:
+def training_cost(model: str, run_dir: Path, stages: Sequence[Stage]) -> TrainingCost:
     """Returns the cost of the trainings behind a model.
 
     Args:
@@ -63,10 +63,10 @@ def road_cost(model: str, run_dir: Path, stages: Sequence[Stage]) -> RoadCost:
         total += passes * images * counted[config]
     steps = sum(stage.result["trained_steps"] for stage in trainings)
     seconds = sum(stage.result["trained_seconds"] for stage in trainings)
-    return RoadCost(model, len(trainings), steps, round(seconds, 1), total)
+    return TrainingCost(model, len(trainings), steps, round(seconds, 1), total)
 
 
-def roads_table(costs: Sequence[RoadCost]) -> Table:
+def training_cost_table(costs: Sequence[TrainingCost]) -> Table:
     """Returns a table with one row per model."""
     return markdown_table(
         ("model", "trainings", "steps", "time", "multiply-adds"),
