@@ -26,6 +26,7 @@ from apparel_embed.store.names import (
     STUDENT,
     VERTICAL_HEAD,
 )
+from apparel_embed.store.record import open_stage
 
 _RUN = RunFlags()
 _SPECIALISTS = SpecialistsFlag()
@@ -44,7 +45,8 @@ _GALLERY_MODEL = define(
     "gallery_model",
     None,
     "stage of an earlier run's student, such as runs/old/student: the student's queries are also "
-    "searched among its embeddings; by default the student that this one is aligned to",
+    "searched among its embeddings; by default that of the last evaluation, or the student that "
+    "this one is aligned to",
     group=EVALUATION,
 )
 _GROWTH = ConfigFlags(GrowthConfig, EVALUATION, only=("growth_compare_to",))
@@ -65,7 +67,7 @@ def main() -> None:
         evaluation_stage,
         weights_of,
     )
-    from apparel_embed.runs.stages.growth import find_growth, is_grown
+    from apparel_embed.runs.stages.growth import find_growth, full_student, is_grown
     from apparel_embed.runs.stages.registry import STAGES
     from apparel_embed.runs.stages.report import report_stage
     from apparel_embed.runs.stages.saved_model import latest_saved_model
@@ -86,7 +88,8 @@ def main() -> None:
     init_weights = _INIT_WEIGHTS.value
     if not _INIT_WEIGHTS.present:
         init_weights = weights_of([run.find(COMBINED_START), *models.stages])
-    earlier = Path(_GALLERY_MODEL.value) if _GALLERY_MODEL.value else None
+    earlier = open_stage(Path(_GALLERY_MODEL.value)) if _GALLERY_MODEL.value else None
+    full = full_student(_GROWTH.values()["growth_compare_to"])
     wanted = _HEAD.config().vertical_head
     if not _HEAD.is_given("vertical_head"):
         wanted = run.find(VERTICAL_HEAD) is not None
@@ -104,7 +107,7 @@ def main() -> None:
         seed=_SEED.value,
         vertical_head=head,
         street=Street(detector, PreparedDataset.open(photographs)) if detector else None,
-        growth=find_growth(run, earlier, _GROWTH.values()["growth_compare_to"]),
+        growth=find_growth(run, earlier, full),
     )
     report = report_stage(
         run,

@@ -101,11 +101,13 @@ def measure_absent(
     Returns:
       The content of `absent.json`: `split` and `rows`. Rows of scope "within" are each vertical,
       with its own thresholds, and "ALL", the mean over verticals; the row of scope "merged" is
-      "ALL", with the thresholds for searches in all verticals. A row has the numbers of `val_items`
-      that its thresholds are fitted to, of `gallery` images and of `queries`, and for each of
-      `levels`: `promised`, the allowed share of false accepts; `threshold`, None with too few val
-      items; `false_accepts`, the share of queries accepted after their item was removed, with its
-      95 % interval; and `accepted_and_right`, the share of queries with an answer whose nearest
+      "ALL", with the thresholds for searches in all verticals. A row has the numbers of
+      `val_items` that its thresholds are fitted to, of `gallery` images, of `queries` and of
+      `parts`, the verticals with thresholds of their own, and for each of `levels`:
+      `promised`, the allowed share of false accepts; `threshold`, None with too few val
+      items; `measured_parts` and `measured_queries`, those that have a threshold and queries;
+      `false_accepts`, the share of queries accepted after their item was removed, with its 95
+      % interval; and `accepted_and_right`, the share of queries with an answer whose nearest
       image is accepted and shows their item. The last two are None without queries.
     """
     is_val, is_measured = splits == "val", (splits == split) & (split != "val")
@@ -159,20 +161,25 @@ def _row(
         threshold = fitted[name][1] if name in fitted else None
         levels.append({"promised": level, "threshold": threshold, **_figures(fitted, seed)})
     queries = sum(len(found.items) for found, _ in parts.values())
-    return {"scope": scope, "vertical": name, **facts, "queries": queries, "levels": levels}
+    facts = {**facts, "queries": queries, "parts": len(parts)}
+    return {"scope": scope, "vertical": name, **facts, "levels": levels}
 
 
 def _figures(
     parts: Mapping[str, tuple[_Found, float | None]], seed: int
 ) -> dict[str, float | None]:
     """Returns means over the verticals that have both a threshold and queries."""
-    figures: dict[str, float | None] = dict.fromkeys(
-        ("false_accepts", "false_accepts_low", "false_accepts_high", "accepted_and_right")
-    )
     known = {
         name: (found, threshold)
         for name, (found, threshold) in parts.items()
         if threshold is not None and len(found.items)
+    }
+    figures: dict[str, float | None] = {
+        "measured_parts": len(known),
+        "measured_queries": sum(len(found.items) for found, _ in known.values()),
+        **dict.fromkeys(
+            ("false_accepts", "false_accepts_low", "false_accepts_high", "accepted_and_right")
+        ),
     }
     if known:
         accepted = [(found.other < threshold).astype(float) for found, threshold in known.values()]

@@ -2,9 +2,9 @@
 
 Runs of one dataset have the same queries, so each query's outcome is averaged over them. Different
 datasets share no queries, so every vertical of every dataset is a stratum. A figure is the mean
-over strata. If all datasets have answers in the same verticals, it is the mean over datasets, each
-with the same weight regardless of its number of runs. Intervals are over items for the given
-trainings; the figures of each run show how much trainings differ.
+over strata: the verticals that count in every dataset, so that datasets have equal weight,
+regardless of their numbers of runs. Intervals are over items for the given trainings; the figures
+of each run show how much trainings differ.
 """
 
 from __future__ import annotations
@@ -33,8 +33,8 @@ def pool_runs(outcomes: Sequence[Outcomes], datasets: Sequence[str]) -> Outcomes
       datasets: the dataset of each run: its fingerprint or another unique name.
 
     Returns:
-      Outcomes whose "verticals" are the strata, named `<number of the dataset>/<vertical>`, of the
-      verticals that count, with metrics averaged query by query over the runs of the dataset.
+      Outcomes whose "verticals" are the strata, named `<number of the dataset>/<vertical>`, of
+      `comparable_verticals`, with metrics averaged query by query over the runs of the dataset.
 
     Raises:
       UserError: if there are no runs, the lengths differ, there are several scopes, or runs of one
@@ -48,18 +48,24 @@ def pool_runs(outcomes: Sequence[Outcomes], datasets: Sequence[str]) -> Outcomes
     scopes = sorted({one.scope for one in outcomes})
     if len(scopes) > 1:
         raise UserError(f"outcomes of scopes {', '.join(scopes)}; expected one scope")
+    names = comparable_verticals(outcomes)
     verticals: dict[str, QueryMetrics] = {}
     gallery: dict[str, int] = {}
     gallery_in_all = 0
     for number, dataset in enumerate(sorted(set(datasets))):
         runs = [one for one, name in zip(outcomes, datasets) if name == dataset]
-        averaged, counted = _averaged(runs, dataset), runs[0].counted()
-        for vertical in counted or averaged:
+        averaged = _averaged(runs, dataset)
+        for vertical in names or averaged:
             verticals[f"{number}/{vertical}"] = averaged[vertical]
             gallery[f"{number}/{vertical}"] = runs[0].gallery[vertical]
         gallery_in_all += runs[0].gallery_in_all
-    # The verticals that count were selected within each dataset above.
+    # The verticals that count were selected above.
     return Outcomes(scopes[0], verticals, gallery, gallery_in_all, least_items=1)
+
+
+def comparable_verticals(outcomes: Sequence[Outcomes]) -> list[str]:
+    """Returns the verticals that count in every run, in order; empty if there is none."""
+    return sorted(set.intersection(*(set(one.counted()) for one in outcomes)))
 
 
 def row_over_runs(outcomes: Sequence[Outcomes], datasets: Sequence[str], seed: int = 0) -> dict:
@@ -72,8 +78,9 @@ def row_over_runs(outcomes: Sequence[Outcomes], datasets: Sequence[str], seed: i
 
     Returns:
       scope, strata, queries and metrics as in `summary.json`, the mean over strata with its
-      interval; `r_at_1_runs`, the mean over verticals of each run in input order; and their
-      standard deviation `r_at_1_std`, over trainings, and over data if datasets differ.
+      interval; `left_out`, the verticals that do not count in every run; `r_at_1_runs`, the mean
+      over verticals of each run in input order; and their standard deviation `r_at_1_std`, over
+      trainings, and over data if datasets differ.
 
     Raises:
       UserError: if there are fewer than two runs, and as in `pool_runs`.
@@ -82,10 +89,13 @@ def row_over_runs(outcomes: Sequence[Outcomes], datasets: Sequence[str], seed: i
     pooled = pool_runs(outcomes, datasets)
     together = summary_rows(pooled, seed)[-1]
     names = ("r_at_1", "r_at_1_low", "r_at_1_high", *METRICS[1:])
-    runs = [mean_recall(one) for one in outcomes]
+    comparable = comparable_verticals(outcomes)
+    answered = set().union(*(one.answered() for one in outcomes))
+    runs = [_mean_recall_in(comparable, one) for one in outcomes]
     return {
         "scope": together["scope"],
         "strata": len(pooled.counted()),
+        "left_out": sorted(answered - set(comparable)) if comparable else [],
         "queries": together["queries"],
         **{name: together[name] for name in names},
         "r_at_1_runs": runs,
@@ -116,7 +126,11 @@ def difference_over_runs(
     _require_several(first)
     pooled = pool_runs(first, datasets), pool_runs(second, datasets)
     difference = compare_models(*pooled, seed=seed)[ALL]
-    runs = [mean_recall(ours) - mean_recall(theirs) for ours, theirs in zip(first, second)]
+    names = comparable_verticals(first)
+    runs = [
+        _mean_recall_in(names, ours) - _mean_recall_in(names, theirs)
+        for ours, theirs in zip(first, second)
+    ]
     return {
         **difference.as_record(),
         "difference_runs": runs,
@@ -127,6 +141,13 @@ def difference_over_runs(
 def mean_recall(outcomes: Outcomes, k: int = 1) -> float:
     """Returns recall@k of one model in one run: the mean over the verticals that count."""
     return float(np.mean([metrics.recall[k].mean() for metrics in outcomes.counted().values()]))
+
+
+def _mean_recall_in(verticals: Sequence[str], outcomes: Outcomes) -> float:
+    """Returns recall@1 of one model in one run, in some verticals; none for all that count."""
+    if not verticals:
+        return mean_recall(outcomes)
+    return mean_recall(dataclasses.replace(outcomes.only(verticals), least_items=1))
 
 
 def _averaged(runs: Sequence[Outcomes], dataset: str) -> dict[str, QueryMetrics]:

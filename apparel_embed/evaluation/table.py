@@ -93,12 +93,20 @@ def render_absent(absent: Mapping[str, Any]) -> list[str]:
         f"{UNIFIED}, {row['scope']}: answers 'same item' to {absent_share(one)} of queries whose "
         f"item was removed (promised: at most {one['promised']:.0%}), and correctly to "
         f"{_share(one, 'accepted_and_right')} of those whose item is present"
+        f"{absent_parts(row, one)}"
         for row in absent["rows"]
         for one in row["levels"]
         if row["vertical"] == ALL and one["false_accepts"] is not None
     ]
     few = f"{UNIFIED}: split val has too few items for verdicts"
     return ["", *(lines or [few])]
+
+
+def absent_parts(row: Mapping[str, Any], one: Mapping[str, Any]) -> str:
+    """Returns how many verticals a level of `absent.json` is measured in, empty if in all."""
+    if one["measured_parts"] == row["parts"] or row["parts"] == 1:
+        return ""
+    return f" (in {one['measured_parts']} of {row['parts']} verticals)"
 
 
 def absent_share(one: Mapping[str, Any]) -> str:
@@ -134,11 +142,13 @@ def render_runs(record: Mapping[str, Any]) -> str:
     runs, differences = record["runs"], record["comparisons"]
     datasets = list(dict.fromkeys(run["dataset"] for run in runs))
     differ = "trainings and data" if len(datasets) > 1 else "trainings"
+    left_out = ", ".join(record["rows"][0]["left_out"])
     text = plain_text(
         f"{len(runs)} runs, split {record['split']}",
         *(f"  {run['run']} (dataset {1 + datasets.index(run['dataset'])})" for run in runs),
         "\nMean over verticals and datasets, runs of one dataset averaged; 95 % intervals over "
         "items in brackets",
+        *([f"Not in the mean, because of too few items in a run: {left_out}"] if left_out else []),
         f"std of runs: standard deviation of single runs, whose {differ} differ",
         _runs_table(record["rows"]),
         *(["Differences in R@1 within, paired over the same queries\n"] if differences else []),

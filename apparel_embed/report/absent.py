@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from apparel_embed.evaluation.absent import SAME, SIMILAR
-from apparel_embed.evaluation.table import DASH, absent_share
+from apparel_embed.evaluation.table import DASH, absent_parts, absent_share
 from apparel_embed.report.inputs import ReportInputs
 from apparel_embed.report.page import Section, Table
 
@@ -29,9 +29,10 @@ def absent_section(inputs: ReportInputs) -> Section:
     )  # fmt: skip
     lines = tuple(
         (
-            row["vertical"],
+            f"{row['vertical']}{absent_parts(row, one)}",
             row["scope"],
-            *(f"{row[name]:,}" for name in ("gallery", "val_items", "queries")),
+            *(f"{row[name]:,}" for name in ("gallery", "val_items")),
+            f"{one['measured_queries']:,}",
             f"{one['promised']:.0%}",
             share(one["threshold"]),
             absent_share(one),
@@ -47,7 +48,7 @@ def absent_section(inputs: ReportInputs) -> Section:
         "the promised share of queries whose item is removed is accepted, on average over draws of "
         "val items. Only levels with a threshold are shown: 1 % needs 99 val items in a vertical, "
         "5 % needs 19, and 10 % needs 9; with fewer, a search gets no verdict. ALL within is the "
-        "mean over verticals, ALL merged is a search in all of them."
+        "mean over verticals with a threshold and queries, ALL merged is a search in all of them."
     )
     title = f"Queries of split {absent['split']}; 95 % intervals over items in brackets"
     return Section(_NAME, _TITLE, caption, (Table(title, header, lines),) if lines else ())

@@ -76,7 +76,8 @@ def compression_section(inputs: ReportInputs) -> Section:
     )
     queries = counted(record["rows"][0]["queries"], "query", "queries")
     caption = (
-        f"R@1 within the vertical on split {record['split']}, mean over verticals, {queries}; 95 % "
+        f"Model of stage {stage.flags['model']}. R@1 within the vertical on split "
+        f"{record['split']}, mean over verticals, {queries}; 95 % "
         "intervals over items in brackets, differences paired over the same queries. Bytes are the "
         "size of the model's weights or file, or of one embedding."
     )

@@ -34,11 +34,14 @@ def sweep_section(inputs: ReportInputs) -> Section:
         )
     sweep = read_json(stage.directory / SWEEP_FILE)
     least = min(row["queries"] for row in sweep["rows"])
+    model = stage.flags["specialist"]["model"]
     caption = (
         f"R@1 within the vertical on split {sweep['split']}, mean over "
         f"{counted(sweep['verticals'], 'vertical')}, {counted(least, 'query', 'queries')} at each "
         "size, with 95 % intervals over items; dots are single repeats (a seed and a partition of "
-        f"the verticals). Seeds: {', '.join(map(str, sweep['seeds']))}."
+        f"the verticals). Seeds: {', '.join(map(str, sweep['seeds']))}. Models of the sweep: "
+        f"{model['backbone']}, images of {model['image_size']} pixels, {model['embedding_dim']} "
+        "dimensions."
     )
     return Section(name, title, "", (Figure("curve", caption, draw_curve(sweep)),))
 

@@ -8,6 +8,8 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
+from absl import logging
+
 from apparel_embed.data.growing import GrownFrom
 from apparel_embed.data.manifest import UNLABELLED
 from apparel_embed.data.prepared import PreparedDataset
@@ -145,5 +147,13 @@ class StageKind:
 
 def shown_in_report(run: Run, kinds: Sequence[StageKind]) -> list[Stage]:
     """Returns the finished stages that a report shows besides the evaluation and trainings."""
-    found = (run.find(kind.name) for kind in kinds if kind.in_report)
-    return [stage for stage in found if stage]
+    found = [run.find(kind.name) for kind in kinds if kind.in_report]
+    shown = []
+    for stage in filter(None, found):
+        if stage.inputs.get("prepared") == run.dataset.fingerprint:
+            shown.append(stage)
+        else:
+            logging.warning(
+                "%s: was made from another dataset; not shown in the report", stage.directory
+            )
+    return shown

@@ -87,7 +87,7 @@ def test_a_diagnosis_says_what_limits_the_agreement(found, kept_step, expected):
 
 
 @pytest.mark.slow
-def test_agreement_is_the_mean_cosine_of_the_first_images(tiny_prepared, teachers, monkeypatch):
+def test_agreement_is_the_mean_cosine_of_evenly_spread_images(tiny_prepared, teachers, monkeypatch):
     embedder = Embedder(load_embedding_model(teachers / "bags")[0])
     records = tiny_prepared.select(split="train")
     own = embedder.records(tiny_prepared, records)
@@ -101,8 +101,9 @@ def test_agreement_is_the_mean_cosine_of_the_first_images(tiny_prepared, teacher
         0, abs=1e-5
     )
     monkeypatch.setattr(agreement, "_MOST_IMAGES", 3)
-    first = np.where((np.arange(len(own)) < 3)[:, np.newaxis], own, -own)
-    assert make_agreement(tiny_prepared, records, first, size)(embedder) == pytest.approx(
+    spread = np.arange(3) * len(own) // 3
+    used = np.where(np.isin(np.arange(len(own)), spread)[:, np.newaxis], own, -own)
+    assert make_agreement(tiny_prepared, records, used, size)(embedder) == pytest.approx(
         1, abs=1e-5
     )
     assert make_agreement(tiny_prepared, records[:0], own[:0], size)(embedder) is None

@@ -56,6 +56,18 @@ def test_runs_of_one_dataset_are_averaged_query_by_query():
     )  # fmt: skip
 
 
+def test_a_vertical_that_does_not_count_in_one_dataset_is_left_out_in_all():
+    # Items have two queries; a vertical counts from five items on.
+    large = outcomes(bags=[1] * 7 + [0] * 3, tops=[1] * 10)
+    small = outcomes(bags=[1] * 9 + [0], tops=[0] * 8)
+
+    row = row_over_runs([large, small], ["a", "b"])
+    assert row["r_at_1_runs"] == pytest.approx([0.7, 0.9])
+    assert (row["r_at_1"], row["left_out"]) == (pytest.approx(0.8), ["tops"])
+    difference = difference_over_runs([large, small], [small, large], ["a", "b"])
+    assert difference["difference_runs"] == pytest.approx([-0.2, 0.2])
+
+
 def test_every_vertical_of_every_dataset_is_a_stratum():
     pooled = pool_runs([FIRST, OTHER, SECOND], ["a", "b", "a"])
 
@@ -147,8 +159,8 @@ def test_a_vertical_without_an_answer_is_not_a_stratum():
     silent = outcomes(bags=[1, 0], tops=[])
     row = row_over_runs([silent, silent, outcomes(bags=[1, 1], tops=[1, 1])], ["a", "a", "b"])
 
-    assert (row["strata"], row["queries"]) == (3, 6)
-    assert row["r_at_1"] == pytest.approx((0.5 + 1 + 1) / 3)
+    assert (row["strata"], row["queries"], row["left_out"]) == (2, 4, ["tops"])
+    assert row["r_at_1"] == pytest.approx((0.5 + 1) / 2)
     assert row["r_at_1_runs"] == [0.5, 0.5, 1.0]
 
 

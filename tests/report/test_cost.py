@@ -74,9 +74,11 @@ def test_each_kind_has_a_row(nasty_run, tmp_path):
     ]
     write_json(tmp_path / "compression.json", {"split": "test", "rows": rows})
     inputs = dataclasses.replace(
-        nasty_run.inputs(), stages={"compression": Stage(tmp_path, "", {}, {}, 0.0)}
+        nasty_run.inputs(),
+        stages={"compression": Stage(tmp_path, "", {"model": "combined"}, {}, 0.0)},
     )
     (table,) = compression_section(inputs).parts
+    assert table.caption.startswith("Model of stage combined. R@1 within the vertical on split ")
 
     assert table.rows == (
         ("model float32", "4,000", "0.500 [0.400, 0.600]", "-"),

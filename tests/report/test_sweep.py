@@ -30,14 +30,16 @@ def test_a_run_without_a_curve_says_how_to_measure_one(nasty_run):
 
 def test_the_caption_gives_queries_verticals_and_seeds(nasty_run, tmp_path):
     (tmp_path / SWEEP_FILE).write_text(json.dumps(SWEEP))
-    section = sweep_section(
-        dataclasses.replace(nasty_run.inputs(), stages={"sweep": Stage(tmp_path, "", {}, {}, 0.0)})
-    )
+    flags = {
+        "specialist": {"model": {"backbone": "small_cnn", "image_size": 64, "embedding_dim": 16}}
+    }
+    stage = Stage(tmp_path, "", flags, {}, 0.0)
+    section = sweep_section(dataclasses.replace(nasty_run.inputs(), stages={"sweep": stage}))
 
     (image,) = section.parts
     assert is_drawn(image.png)
     assert "4 verticals, 36 queries at each size" in image.caption
-    assert "Seeds: 3, 5." in image.caption
+    assert "Seeds: 3, 5. Models of the sweep: small_cnn, images of 64 pixels, 16" in image.caption
 
 
 def test_the_curve_depends_only_on_its_values():

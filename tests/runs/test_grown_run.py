@@ -121,13 +121,17 @@ def test_growth_is_measured_and_printed(old, grown):
     assert "of the training seconds" in printed
 
 
-def test_evaluate_gives_the_same_result_without_a_run_to_compare_with(grown):
+def test_evaluate_keeps_the_comparison_of_the_pipeline_and_does_not_lose_it(old, grown, tmp_path):
     run_dir, *_ = grown
-    found = growth_of(run_dir)
-    run("evaluate.py", f"--run_dir={run_dir}", "--nomeasure_speed")
-    again = growth_of(run_dir)
-    assert again["new_vertical_difference"] is None
-    assert again["old_verticals_change"] == found["old_verticals_change"]
+    evaluate = ("evaluate.py", f"--run_dir={run_dir}", "--nomeasure_speed")
+    made = {path: path.read_bytes() for path in run_dir.glob("evaluation/*.json")}
+    run(*evaluate)
+    old.rename(tmp_path / "away")
+    try:
+        assert "evaluation: was made from another gallery_model" in refused(*evaluate)
+    finally:
+        (tmp_path / "away").rename(old)
+    assert made == {path: path.read_bytes() for path in run_dir.glob("evaluation/*.json")}
 
 
 def test_growing_without_a_new_vertical_is_refused(old):

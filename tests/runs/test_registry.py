@@ -19,7 +19,7 @@ def test_kinds_have_different_names():
 
 @pytest.mark.parametrize("in_report", [True, False])
 def test_a_new_kind_only_needs_its_entry_to_be_run_planned_and_shown(
-    tmp_path, tiny_prepared, in_report
+    tmp_path, tiny_prepared, tiny_unlabelled, in_report
 ):
     def make(pipeline):
         made = pipeline.run.make("mine", lambda _: {"n": 3}, flags={}, inputs={}, size="3 things")
@@ -39,6 +39,8 @@ def test_a_new_kind_only_needs_its_entry_to_be_run_planned_and_shown(
     assert pipeline.get("other") is None
     shown = [stage.name for stage in shown_in_report(pipeline.run, kinds)]
     assert shown == (["mine"] if in_report else [])
+    # A stage of another dataset is not shown as if it were of this one.
+    assert shown_in_report(Run(tmp_path / "run", tiny_unlabelled), kinds) == []
 
 
 def test_trainings_on_a_frozen_backbone_are_planned_as_its_views(tmp_path, tiny_prepared):

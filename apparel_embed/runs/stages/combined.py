@@ -47,8 +47,11 @@ def make_compared(pipeline: PipelineRun) -> list[Stage]:
     run = pipeline.run
     seeds = pipeline.config.combined_seeds
     others = [*student_teachers(run, grouped_specialists(pipeline), seeds), pipeline[STUDENT]]
+    # A training that stopped early, or kept the weights it started from, took fewer steps.
     steps = sum(
-        stage.flags["optimization"]["steps"] for stage in others if stage.name != COMBINED_START
+        stage.result.get("trained_steps", stage.flags["optimization"]["steps"])
+        for stage in others
+        if stage.name != COMBINED_START
     )
     run.access.log("combined model for comparison: %d further steps", steps)
     training, start = _training(pipeline, steps), pipeline[COMBINED_START]

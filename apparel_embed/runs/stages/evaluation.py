@@ -42,6 +42,7 @@ from apparel_embed.evaluation.training_cost import training_cost, training_cost_
 from apparel_embed.models.config import ModelConfig
 from apparel_embed.runs.run import PipelineRun, Run
 from apparel_embed.runs.stages.growth import (
+    COMPARED,
     GROWTH_INPUTS,
     Growth,
     check_growth,
@@ -150,6 +151,9 @@ def evaluation_stage(
     _check(by_name, dataset, split)
     if growth:
         check_growth(growth, dataset, models.student)
+    students = growth.inputs if growth else {}
+    earlier = run.find(EVALUATION)
+    lost = set(GROWTH_INPUTS) & set(earlier.inputs if earlier else ()) - set(students)
 
     def work(directory: Path) -> dict[str, Any]:
         images = evaluation_set(dataset, split)
@@ -191,7 +195,8 @@ def evaluation_stage(
                 seed=seed,
                 output=directory,
             )
-        return {"models": list(embedded), "images": len(images)}
+        compared = {COMPARED: growth.directories} if growth else {}
+        return {"models": list(embedded), "images": len(images), **compared}
 
     return run.make(
         EVALUATION,
@@ -201,10 +206,11 @@ def evaluation_stage(
             **fingerprints(*models.stages, vertical_head, street.detector if street else None),
             **({"photographs": street.photographs.fingerprint} if street else {}),
             **weights_input(init_weights),
-            **(growth.inputs if growth else {}),
+            **students,
         },
-        # Students to compare with may be named later, and the head may be trained later.
-        overwrite=(*GROWTH_INPUTS, VERTICAL_HEAD),
+        # Students to compare with may be named later, but a comparison may not be lost. The head
+        # may be trained later.
+        overwrite={*GROWTH_INPUTS, VERTICAL_HEAD} - lost,
         size=counted(len(dataset.select(split=split)), "image"),
     )
 
@@ -327,7 +333,7 @@ def make(pipeline: PipelineRun) -> list[Stage]:
         split=pipeline.config.split,
         init_weights=training.init_weights,
         seed=training.optimization.seed,
-        vertical_head=pipeline.run.find(VERTICAL_HEAD),
+        vertical_head=pipeline.get(VERTICAL_HEAD),
         street=street,
         growth=growth_of(pipeline),
     )

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from absl import logging
 
 from apparel_embed.common.errors import UserError
 from apparel_embed.data.manifest import UNLABELLED
@@ -23,12 +24,14 @@ from apparel_embed.evaluation.training_cost import training_cost
 from apparel_embed.runs.config import REFERENCES
 from apparel_embed.runs.run import PipelineRun, Run
 from apparel_embed.runs.stages.start import Start, old_student
-from apparel_embed.store.names import OLD_STUDENT, PREPARED, STUDENT, TARGETS
+from apparel_embed.store.names import EVALUATION, OLD_STUDENT, PREPARED, STUDENT, TARGETS
 from apparel_embed.store.record import Stage, find_stage, open_stage
 
 OLD_TARGETS = "old_targets"
 GROWTH_INPUTS = ("gallery_model", "growth_compare_to")
 """Inputs of an evaluation: the flags that name the students to compare with."""
+COMPARED = "compared"
+"""Their directories in an evaluation's result."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -46,8 +49,17 @@ class Growth:
     @property
     def inputs(self) -> Mapping[str, str]:
         """Both students as inputs of a stage."""
+        return {name: stage.fingerprint for name, stage in self._by_flag.items()}
+
+    @property
+    def directories(self) -> Mapping[str, str]:
+        """The directories of both students, by input."""
+        return {name: str(stage.directory.resolve()) for name, stage in self._by_flag.items()}
+
+    @property
+    def _by_flag(self) -> Mapping[str, Stage]:
         stages = zip(GROWTH_INPUTS, (self.old, self.full))
-        return {name: stage.fingerprint for name, stage in stages if stage}
+        return {name: stage for name, stage in stages if stage}
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -206,33 +218,49 @@ def compare_growth(
 def growth_of(pipeline: PipelineRun) -> Growth | None:
     """Returns the students to compare a pipeline's with; None if it is not aligned to a run."""
     config = pipeline.config
-    if config.align_to in REFERENCES:
-        return None
-    dim = config.student.model.embedding_dim
-    old = old_student("align_to", Path(config.align_to), config.run_dir, dim)
-    return Growth(old, full_student(config.growth.growth_compare_to))
+    old = None
+    if config.align_to not in REFERENCES:
+        dim = config.student.model.embedding_dim
+        old = old_student("align_to", Path(config.align_to), config.run_dir, dim)
+    return find_growth(pipeline.run, old, full_student(config.growth.growth_compare_to))
 
 
-def find_growth(run: Run, gallery_model: Path | None, compare_to: Path | None) -> Growth | None:
-    """Returns the students to compare a finished run's with, or None.
+def find_growth(run: Run, old: Stage | None, full: Stage | None) -> Growth | None:
+    """Returns the students to compare a run's with, or None.
+
+    A student that is not named is that of the run's finished evaluation, or else, for the earlier
+    one, the student that the run's own is aligned to. It is left out if it no longer exists or was
+    made again.
 
     Args:
       run: the run.
-      gallery_model: directory of an earlier student's stage; None for the student that the run's
-        own is aligned to, if it still exists.
-      compare_to: directory of a full run, or None.
+      old: the stage of an earlier student, or None.
+      full: the stage of a full run's student, or None.
 
     Raises:
-      UserError: a directory is not a finished stage, or only `compare_to` is given.
+      UserError: if only `full` is given.
     """
-    targets = run.find(TARGETS)
-    aligned_to = targets.result.get(OLD_STUDENT) if targets else None
-    if gallery_model is None and aligned_to and Path(aligned_to).is_dir():
-        gallery_model = Path(aligned_to)
-    if gallery_model is not None:
-        return Growth(open_stage(gallery_model), full_student(compare_to))
-    if compare_to:
+    targets, evaluation = run.find(TARGETS), run.find(EVALUATION)
+    if evaluation:
+        compared = evaluation.result.get(COMPARED, {})
+        known = [_unchanged(compared.get(one), evaluation.inputs.get(one)) for one in GROWTH_INPUTS]
+        old, full = old or known[0], full or known[1]
+    if old is None and targets:
+        old = _unchanged(targets.result.get(OLD_STUDENT), targets.inputs.get(OLD_STUDENT))
+    if old is not None:
+        return Growth(old, full)
+    if full:
         raise UserError("--growth_compare_to requires --gallery_model, an earlier run's student")
+    return None
+
+
+def _unchanged(directory: str | None, fingerprint: str | None) -> Stage | None:
+    """Returns a student's stage if it exists and has this fingerprint."""
+    stage = find_stage(Path(directory)) if directory else None
+    if stage and stage.fingerprint == fingerprint:
+        return stage
+    if directory:
+        logging.warning("%s: no longer exists or was made again; not compared with it", directory)
     return None
 
 

@@ -235,7 +235,7 @@ def make(pipeline: PipelineRun) -> list[Stage]:
             pipeline.run,
             pipeline[STUDENT],
             pipeline.config.export,
-            vertical_head=pipeline.run.find(VERTICAL_HEAD),
+            vertical_head=pipeline.get(VERTICAL_HEAD),
             detector=pipeline.get(DETECTOR),
         )
     ]

@@ -14,10 +14,14 @@ from apparel_embed.common.errors import UserError
 from apparel_embed.common.files import write_json
 from apparel_embed.data.manifest import UNLABELLED
 from apparel_embed.distillation.config import TargetsConfig
-from apparel_embed.evaluation.bootstrap import stratified_bootstrap_interval
-from apparel_embed.evaluation.metrics import QueryMetrics
 from apparel_embed.evaluation.models import embed_by_specialists
-from apparel_embed.evaluation.protocol import answered_queries, query_outcomes
+from apparel_embed.evaluation.protocol import (
+    Outcomes,
+    answered_queries,
+    query_outcomes,
+    summary_rows,
+)
+from apparel_embed.evaluation.several_runs import mean_recall, pool_runs
 from apparel_embed.evaluation.split import evaluation_set
 from apparel_embed.grouping.strategies import Groups, format_groups
 from apparel_embed.grouping.trials import Group
@@ -175,7 +179,7 @@ def _run_sweep(
 ) -> dict[str, Any]:
     """Returns the content of `sweep.json`."""
     total = sum(len(group) for group in repeats[0][2])
-    found: dict[tuple[int, str], list[_Found]] = {}
+    found: dict[tuple[int, str], list[Outcomes]] = {}
     for size, seed, groups in repeats:
         logging.info("sweep: size %d, seed %d: %s", size, seed, format_groups(groups))
         for name, model_of in models[seed].kinds(size).items():
@@ -185,7 +189,7 @@ def _run_sweep(
         "split": sweep.split,
         "seeds": list(sweep.seeds),
         "steps": sweep.steps,
-        "verticals": total,
+        "verticals": len(next(iter(found.values()))[0].counted()),
         "rows": [
             _row(name, size, total / _number_of_groups(total, size), of_size)
             for (size, name), of_size in found.items()
@@ -216,8 +220,6 @@ def _repeats(verticals: Sequence[str], sweep: SweepConfig) -> Iterator[tuple[int
 
 
 _Config = TypeVar("_Config", SpecialistConfig, StudentConfig)
-# The results of one partition's models: metrics of each vertical's queries.
-_Found = dict[str, QueryMetrics]
 
 
 class _Models:
@@ -261,11 +263,11 @@ class _Models:
         count = len(group) if self._sweep.steps == PER_VERTICAL else total
         return student_stage(run, targets, self._student.for_verticals(count, total), reference)
 
-    def evaluated(self, groups: Groups, model_of: Callable[[Group], Stage]) -> _Found:
-        """Returns the metrics of the models of all groups, each within its verticals."""
+    def evaluated(self, groups: Groups, model_of: Callable[[Group], Stage]) -> Outcomes:
+        """Returns the outcomes of the models of all groups, each within its verticals."""
         directories = {group: model_of(group).directory / "model" for group in groups}
         model = embed_by_specialists(self._run.dataset, self._images, directories)
-        return query_outcomes(model.embeddings, self._images).answered()
+        return query_outcomes(model.embeddings, self._images)
 
 
 def _models_by_seed(
@@ -279,24 +281,13 @@ def _seeded(config: _Config, seed: int) -> _Config:
     return dataclasses.replace(config, optimization=optimization)
 
 
-def _row(model: str, size: int, group_size: float, repeats: Sequence[_Found]) -> dict[str, Any]:
+def _row(model: str, size: int, group_size: float, repeats: Sequence[Outcomes]) -> dict[str, Any]:
     """Returns R@1 over all repeats, with its interval over items, and R@1 of each repeat."""
-    verticals = sorted(repeats[0])
-    hits = {v: np.mean([found[v].recall[1] for found in repeats], axis=0) for v in verticals}
-    low, high = stratified_bootstrap_interval(
-        np.concatenate([hits[v] for v in verticals]),
-        np.concatenate([repeats[0][v].items for v in verticals]),
-        np.repeat(verticals, [len(hits[v]) for v in verticals]),
-    )
+    row = summary_rows(pool_runs(repeats, ["one"] * len(repeats)))[-1]
     return {
         "model": model,
         "size": size,
         "group_size": group_size,
-        "queries": sum(len(values) for values in hits.values()),
-        "r_at_1": float(np.mean([hits[v].mean() for v in verticals])),
-        "r_at_1_low": low,
-        "r_at_1_high": high,
-        "repeats": [
-            float(np.mean([found[v].recall[1].mean() for v in verticals])) for found in repeats
-        ],
+        **{name: row[name] for name in ("queries", "r_at_1", "r_at_1_low", "r_at_1_high")},
+        "repeats": [mean_recall(outcomes) for outcomes in repeats],
     }

@@ -151,7 +151,7 @@ def targets_stage(
             "dim": found.embeddings.shape[1],
             "teachers": list(found.teachers),
             "choices": [dataclasses.asdict(choice) for choice in found.choices],
-            **({OLD_STUDENT: str(aligned.directory)} if aligned else {}),
+            **({OLD_STUDENT: str(aligned.directory.resolve())} if aligned else {}),
         }
 
     # The flag has no effect if there are no unlabelled images.

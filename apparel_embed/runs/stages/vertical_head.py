@@ -30,6 +30,7 @@ def vertical_head_stage(run: Run, model: Stage) -> Stage:
 
 
 def make(pipeline: PipelineRun) -> list[Stage]:
-    """Trains the student's vertical head if requested."""
+    """Trains the student's vertical head if requested, or finds that the run has one."""
     is_wanted = pipeline.settings(VerticalHeadConfig).vertical_head
+    is_wanted = is_wanted or pipeline.run.find(VERTICAL_HEAD) is not None
     return [vertical_head_stage(pipeline.run, pipeline[STUDENT])] if is_wanted else []

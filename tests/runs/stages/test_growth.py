@@ -153,21 +153,24 @@ def test_a_comparison_without_a_student_is_an_error(tiny_prepared, earlier):
         check_growth(Growth(earlier), tiny_prepared, None)
 
 
-def test_the_student_that_a_run_is_aligned_to_is_found_if_it_exists(
+def test_students_that_are_not_named_are_those_compared_before_if_they_exist(
     tiny_prepared, earlier, tmp_path
 ):
     run = Run(tmp_path / "run", tiny_prepared)
     assert find_growth(run, None, None) is None
     with pytest.raises(UserError, match="--growth_compare_to requires --gallery_model"):
-        find_growth(run, None, tmp_path / "old")
-    assert find_growth(run, earlier.directory, tmp_path / "old") == Growth(earlier, earlier)
-    with pytest.raises(UserError, match="nowhere: stage does not exist"):
-        find_growth(run, tmp_path / "nowhere", None)
+        find_growth(run, None, earlier)
+    assert find_growth(run, earlier, earlier) == Growth(earlier, earlier)
 
+    inputs = {"old_student": earlier.fingerprint}
     result = {"old_student": str(earlier.directory)}
-    spec = StageSpec(run.directory / "targets", flags={}, inputs={}, work=lambda _: result)
-    run_stage(spec)
+    run_stage(StageSpec(run.directory / "targets", {}, inputs, work=lambda _: result))
     assert find_growth(run, None, None) == Growth(earlier)
     assert not is_grown(run)
+
+    compared = Growth(earlier, earlier)
+    result = {"compared": compared.directories}
+    run_stage(StageSpec(run.directory / "evaluation", {}, compared.inputs, work=lambda _: result))
+    assert find_growth(run, None, None) == compared
     earlier.directory.rename(tmp_path / "away")
     assert find_growth(run, None, None) is None
