@@ -71,6 +71,7 @@ _JPEG: dict[str, Any] = {
 }
 _REFUSALS: dict[int | str, dict[str, Any]] = {
     401: {"description": "an API key is required"},
+    408: {"description": "the upload took too long"},
     413: {"description": "the image is too large"},
     422: {"description": "unusable image or invalid parameter"},
     429: {"description": "too many searches from this client; see Retry-After"},

@@ -10,7 +10,7 @@ from tiny_run import STAGES, contents, duration, log_of, start, wait_for, walk
 
 pytestmark = pytest.mark.slow
 
-# How often the run is stopped in the suite; APPAREL_EMBED_KILLS=24 stops every stage twice.
+# How often the run is stopped in the suite; APPAREL_EMBED_KILLS=26 stops every stage twice.
 _KILLS = int(os.environ.get("APPAREL_EMBED_KILLS", "2"))
 _FEW = ("specialist-dress", "student")
 # Used alternately. The first may let a step finish; the second gives no warning.
