@@ -22,6 +22,7 @@ BIN := $(VENV)/bin
 INSTALLED := $(VENV)/installed
 # A server in a package, for Linux only. It has its own environment because it is not a dependency.
 MILVUS := .venv-milvus
+MILVUS_TESTS ?= tests/search
 # One process per core, up to 4, because each loads TensorFlow. A file's tests run in one process, since they
 # share fixtures, in the order of tests/conftest.py, which puts the longest files first.
 PYTEST := $(BIN)/python -m pytest --numprocesses=auto --maxprocesses=4 --dist=loadfile \
@@ -57,7 +58,7 @@ test-fast: install
 	$(PYTEST) -m "not slow"
 
 test-milvus: install $(MILVUS)/installed
-	MILVUS_PYTHON=$(CURDIR)/$(MILVUS)/bin/python $(BIN)/python -m pytest -n 0 tests/search
+	MILVUS_PYTHON=$(CURDIR)/$(MILVUS)/bin/python $(BIN)/python -m pytest -n 0 $(MILVUS_TESTS)
 
 $(MILVUS)/installed:
 	$(PYTHON) -m venv $(MILVUS)

@@ -136,10 +136,12 @@ class MilvusIndex:
     ) -> None:
         """See `VectorIndex`."""
         check_embeddings(version, images, embeddings)
-        rows = [
-            {**row_of(one), "embedding": embedding.tolist()}
+        # Of rows with the same key in one request, a server may keep any.
+        by_key = {
+            one.key: {**row_of(one), "embedding": embedding.tolist()}
             for one, embedding in zip(images, np.asarray(embeddings, np.float32))
-        ]
+        }
+        rows = list(by_key.values())
         for start in range(0, len(rows), _ROWS_AT_ONCE):
             self._call("upsert", _collection(version.model), rows[start : start + _ROWS_AT_ONCE])
 
