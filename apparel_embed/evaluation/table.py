@@ -148,7 +148,7 @@ def render_runs(record: Mapping[str, Any]) -> str:
         *(f"  {run['run']} (dataset {1 + datasets.index(run['dataset'])})" for run in runs),
         "\nMean over verticals and datasets, runs of one dataset averaged; 95 % intervals over "
         "items in brackets",
-        *([f"Not in the mean, because of too few items in a run: {left_out}"] if left_out else []),
+        *([f"Left out of the mean, with too few items in a run: {left_out}"] if left_out else []),
         f"std of runs: standard deviation of single runs, whose {differ} differ",
         _runs_table(record["rows"]),
         *(["Differences in R@1 within, paired over the same queries\n"] if differences else []),

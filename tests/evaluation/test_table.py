@@ -194,7 +194,7 @@ def test_figures_of_each_run_are_next_to_their_mean():
     for line in (
         "  runs/s1 (dataset 1)",
         "  runs/s2 (dataset 2)",
-        "Not in the mean, because of too few items in a run: hats",
+        "Left out of the mean, with too few items in a run: hats",
         "std of runs: standard deviation of single runs, whose trainings and data differ",
         "unified - specialists: +0.125 [+0.062, +0.250], clear; single runs -0.125 +0.125 +0.375",
     ):
