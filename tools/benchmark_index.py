@@ -1,9 +1,12 @@
 r"""Measures a search index: time to fill it, search latency and recall.
 
-    python tools/benchmark_index.py --vectors=100000 --index_kind=FLAT --index_kind=HNSW
+    python tools/benchmark_index.py --vectors=100000
     python tools/benchmark_index.py --vectors=100000 --night=1000
+    python tools/benchmark_index.py --vectors=100000 --index_uri=http://localhost:19530 \
+      --index_kind=FLAT --index_kind=HNSW
 
---night also applies a nightly delta of that many images to an index file while it is searched.
+An index in a file is always FLAT; other kinds need a Milvus server. --night also applies a nightly
+delta of that many images to an index file while it is searched.
 """
 
 from apparel_embed.benchmarks.delta import measure_delta

@@ -11,7 +11,7 @@ r"""Fills the search index, and switches to it when it is complete.
 
 Without --embeddings and --bulk it embeds the prepared dataset's gallery with the SavedModel and
 replaces the gallery in the index. --bulk adds images and replaces those already in the index.
---replace_all removes all other images; without it, no call removes more than a tenth. --delete and
+--replace_all removes all other images; without it, filling removes at most a tenth. --delete and
 --delete_item remove the named images and items. A new model's embeddings are stored next to the old
 ones, which answer until the new ones are complete. --dry_run shows what would be added and removed.
 

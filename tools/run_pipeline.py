@@ -2,10 +2,10 @@ r"""Runs the whole pipeline, from images to one served embedding model.
 
     python tools/run_pipeline.py --flagfile=flags/quickstart.flags
 
-draws synthetic garments, trains one specialist per vertical and, for comparison, one combined
-model on all verticals; exports the specialists' embeddings; trains one student on them; evaluates
-all models on the same queries; exports the student as a SavedModel; and writes a report. With your
-own images:
+draws synthetic garments; trains one combined model on all verticals and, from it, one specialist
+per vertical; exports the teachers' embeddings; trains one student on them, and the combined model
+further for comparison; evaluates all models on the same queries; exports the student as a
+SavedModel; and writes a report. With your own images:
 
     python tools/run_pipeline.py --manifest=data/manifest.csv --run_dir=runs/mine \
       --backbone=efficientnet_lite_b0 --image_size=160

@@ -11,7 +11,7 @@ one, which is faster, but wrong if the prediction is.
     python tools/search.py --run_dir=runs/mine --image=street.jpg --detect
 
 finds the garments in a photograph and searches for each in its own vertical. It requires a model
-that was exported with --detector.
+that was exported with a detector.
 """
 
 from pathlib import Path

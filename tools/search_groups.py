@@ -3,10 +3,12 @@ r"""Finds which verticals can share a specialist.
     python tools/search_groups.py --run_dir=runs/mine --prepared=data/prepared \
       --grouping=affinity --budget_minutes=60
 
-A model is trained on each candidate group, which is accepted if no vertical falls below its own
-specialist on split val. Writes <run_dir>/grouping-affinity/groups.json: the groups, every trial,
-and why each was accepted or rejected. After an interruption, the same command resumes. No training
-is done twice, not even by tools/run_pipeline.py with the same flags.
+It starts from the combined model, which must be trained first (tools/train_specialist.py). A model
+is trained on each candidate group. The group is accepted if no vertical is expected to fall more
+than --grouping_tolerance below its own specialist, by R@1 on split val (docs/groups.md). Writes
+<run_dir>/grouping-affinity/groups.json: the groups, every trial, and why each group was accepted or
+rejected. After an interruption, the same command resumes. No training is done twice, not even by
+tools/run_pipeline.py with the same flags.
 """
 
 from apparel_embed.cli import app

@@ -7,9 +7,11 @@ The model is written to <run_dir>/specialist-dress+skirt/model. It starts from t
 which must be trained first:
 
     python tools/train_specialist.py --run_dir=runs/mine --prepared=data/prepared \
-      --verticals=all --stage=combined-start
+      --verticals=all --stage=combined-start --specialist_steps=450
 
-The combined model for comparison takes as many further steps as all other trainings together:
+--specialist_steps is the number of steps for each vertical: with eight verticals, this combined
+model trains for 3,600. The one for comparison takes as many further steps as all other trainings
+together:
 
     python tools/train_specialist.py --run_dir=runs/mine --prepared=data/prepared \
       --verticals=all --stage=combined --specialist_steps=750
@@ -40,10 +42,11 @@ def main() -> None:
     if not _RUN.is_dry:
         _TRAINING.start()
     run = _RUN.run()
+    verticals = run.dataset.verticals if _VERTICALS.value == ["all"] else _VERTICALS.value
     stage = specialist_stage(
         run,
-        run.dataset.verticals if _VERTICALS.value == ["all"] else _VERTICALS.value,
-        _SPECIALIST.config(),
+        verticals,
+        _SPECIALIST.config().for_verticals(len(set(verticals))),
         _STAGE.value,
         None if _STAGE.value == COMBINED_START else _START.stage(_RUN, _TRAINING.init_from),
     )

@@ -112,8 +112,8 @@ def _unanswered_notes(
     unmeasured = [name for name in dataset.verticals if not answered.get(name)]
     if unchosen:
         notes.append(
-            f"Split val has no query with a match in: {_named(unchosen)}. The joint of all "
-            "teachers teaches these verticals, and nothing shows when to stop their trainings."
+            f"Split val has no query with a match in: {_named(unchosen)}. The queries of other "
+            "verticals choose their teachers, and nothing shows when to stop their trainings."
         )
     if len(unmeasured) == len(dataset.verticals):
         notes.append(

@@ -333,7 +333,10 @@ def test_a_group_of_verticals_is_trained_by_train_specialist(walked):
 
     assert done.returncode == 0, done.stderr[-2000:]
     assert (run_dir / "specialist-bag+dress/model/model.weights.h5").is_file()
-    assert record_of(run_dir, "specialist-bag+dress")["flags"]["start"] == "combined-start"
+    made_with = record_of(run_dir, "specialist-bag+dress")["flags"]
+    assert made_with["start"] == "combined-start"
+    # As in the pipeline, --specialist_steps is for each vertical.
+    assert made_with["optimization"]["steps"] == 2 * 4
 
     done = run_tool(
         "train_specialist.py", f"--run_dir={run_dir}", "--verticals=dress,hat", *training

@@ -67,7 +67,7 @@ class InspectConfig:
     min_val_items: int = setting(
         20,
         "a vertical with fewer validation items is reported as too small for search_groups at its "
-        "default tolerance and confidence",
+        "default tolerance",
         0,
         1_000_000,
     )
