@@ -245,7 +245,13 @@ def _check_header(
 
 
 def _with_defaults(table: pa.Table) -> pa.Table:
-    """Returns the table with `split` and `role`, and defaults in their empty cells."""
+    """Returns the table with `split` and `role`, defaults in their empty cells, and trimmed names.
+
+    Spaces around a name are never part of it, as spreadsheets leave some behind.
+    """
+    for name in ("item_id", "vertical"):
+        column = pc.utf8_trim_whitespace(table[name])
+        table = table.set_column(table.column_names.index(name), name, column)
     for name, default in (("split", "train"), ("role", "both")):
         if name in table.column_names:
             column = table[name]

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import hashlib
-import itertools
 import math
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
@@ -21,6 +21,9 @@ from apparel_embed.common.text import counted
 from apparel_embed.data.image_pool import image_path
 from apparel_embed.data.images import ImageSettings, RejectedImage
 from apparel_embed.data.prepared import DATASET_FILE, SCHEMA_VERSION
+
+if TYPE_CHECKING:
+    from hashlib import _Hash as Hash
 
 USUAL_VAL_FRACTION = 0.15
 PHOTOGRAPH_SIDE = 640
@@ -88,21 +91,10 @@ class PrepareConfig:
 
 def make_plan(config: PrepareConfig, table: pa.Table) -> dict[str, Any]:
     """Returns everything that determines the contents of the dataset, as JSON values."""
-    directory, made = Path(config.manifest).parent, Path(config.output) / DATASET_FILE
-    since = made.stat().st_mtime if made.is_file() else math.inf
-    newer = 0
-    sizes = np.empty(table.num_rows, "<i8")
-    # Chunk by chunk: millions of paths take several times the memory as Python strings.
-    images = itertools.chain.from_iterable(
-        chunk.to_pylist() for chunk in table["image"].iterchunks()
-    )
-    for row, image in enumerate(images):
-        try:
-            status = os.stat(image_path(image, directory))
-            sizes[row] = status.st_size
-            newer += status.st_mtime > since
-        except (OSError, ValueError, RejectedImage):
-            sizes[row] = -1
+    # Sizes only: reading all images again would take as long as preparing them.
+    sizes = hashlib.sha256()
+    made = Path(config.output) / DATASET_FILE
+    newer = hash_sizes(sizes, table, Path(config.manifest).parent, made)
     if newer:
         logging.warning(
             "%s: %s modified after it was prepared, but only sizes were compared; if the contents "
@@ -114,6 +106,31 @@ def make_plan(config: PrepareConfig, table: pa.Table) -> dict[str, Any]:
         "schema_version": SCHEMA_VERSION,
         "settings": config.settings,
         "manifest_sha256": fingerprint_files([Path(config.manifest)]),
-        # Sizes only: reading all images again would take as long as preparing them.
-        "image_sizes_sha256": hashlib.sha256(sizes.tobytes()).hexdigest(),
+        "image_sizes_sha256": sizes.hexdigest(),
     }
+
+
+def hash_sizes(total: Hash, table: pa.Table, directory: Path, made: Path | None) -> int:
+    """Adds the sizes of a table's local images to a hash; -1 stands for a missing or remote one.
+
+    Args:
+      total: the hash.
+      table: column `image`.
+      directory: directory that paths of images are relative to.
+      made: a file that was written when the images were last read, if there is one.
+
+    Returns:
+      The number of images that were modified after that.
+    """
+    since = made.stat().st_mtime if made and made.is_file() else math.inf
+    newer = 0
+    # Chunk by chunk: millions of paths take several times the memory as Python strings.
+    for chunk in table["image"].iterchunks():
+        sizes = np.full(len(chunk), -1, "<i8")
+        for row, image in enumerate(chunk.to_pylist()):
+            with contextlib.suppress(OSError, ValueError, RejectedImage):
+                status = os.stat(image_path(image, directory))
+                sizes[row] = status.st_size
+                newer += status.st_mtime > since
+        total.update(sizes.tobytes())
+    return newer

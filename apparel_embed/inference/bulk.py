@@ -11,15 +11,22 @@ import dataclasses
 import functools
 import io
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 from absl import logging
 from tqdm import tqdm
 
 from apparel_embed.common.errors import UserError
-from apparel_embed.common.locations import write_aside
+from apparel_embed.common.locations import is_remote, write_aside
 from apparel_embed.common.progress import progress_bar
-from apparel_embed.inference.bulk_shard import BulkConfig, Embed, embed_shards, shard_name
+from apparel_embed.inference.bulk_shard import (
+    SUMMARY_FILE,
+    BulkConfig,
+    Embed,
+    embed_shards,
+    shard_name,
+)
 from apparel_embed.inference.bulk_sources import PREPARED, Source, open_source
 
 REJECTS_FILE = "rejects.csv"
@@ -107,9 +114,10 @@ def _plan(config: BulkConfig, source: Source) -> dict[str, Any]:
         if value < 1:
             raise UserError(f"--{name}={value}: expected 1 or more")
     prepared = config.source.kind == PREPARED
+    made = None if is_remote(config.output) else Path(config.output) / SUMMARY_FILE
     return {
         "schema_version": SCHEMA_VERSION,
-        "source": {"kind": config.source.kind, "fingerprint": source.fingerprint()},
+        "source": {"kind": config.source.kind, "fingerprint": source.fingerprint(made)},
         # The fingerprint of a prepared dataset covers its prepared images.
         "settings": None if prepared else dataclasses.asdict(config.source.settings),
         "model": config.model_fingerprint,

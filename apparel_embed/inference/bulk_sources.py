@@ -8,18 +8,22 @@ import dataclasses
 import hashlib
 import itertools
 from collections.abc import Generator, Iterable, Iterator, Sequence
+from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+from absl import logging
 from pyarrow import fs
 
 from apparel_embed.common.errors import UserError
 from apparel_embed.common.locations import beside, is_remote, locate, write_aside
 from apparel_embed.common.settings import setting
+from apparel_embed.common.text import counted
 from apparel_embed.data.image_pool import prepare_images, read_remote
 from apparel_embed.data.images import SUFFIXES, Box, ImageSettings
 from apparel_embed.data.manifest import boxes_of, read_manifest_parts
+from apparel_embed.data.prepare_plan import hash_sizes
 from apparel_embed.data.prepared import PreparedDataset
 from apparel_embed.store.sharded import ShardedDirectory
 
@@ -74,8 +78,12 @@ class Source(abc.ABC):
         self.config = config
 
     @abc.abstractmethod
-    def fingerprint(self) -> str:
-        """Returns the SHA-256 (hex) that identifies the images to embed."""
+    def fingerprint(self, made: Path | None = None) -> str:
+        """Returns the SHA-256 (hex) that identifies the images to embed.
+
+        Args:
+          made: a file that was written after they were embedded, to warn of later changes.
+        """
 
     @abc.abstractmethod
     def tables(self) -> Iterator[pa.Table]:
@@ -135,7 +143,7 @@ class _PreparedSource(Source):
         super().__init__(config)
         self._dataset = PreparedDataset.open(config.location)
 
-    def fingerprint(self) -> str:
+    def fingerprint(self, made: Path | None = None) -> str:
         return self._dataset.fingerprint
 
     def tables(self) -> Iterator[pa.Table]:
@@ -172,7 +180,7 @@ class _ListedSource(Source):
             raise UserError(f"{config.location}: contains no images")
         self.schema = first.schema
 
-    def fingerprint(self) -> str:
+    def fingerprint(self, made: Path | None = None) -> str:
         total = hashlib.sha256()
         if self.config.kind == DIRECTORY:
             for name, size in _files(self.config.location):
@@ -182,6 +190,16 @@ class _ListedSource(Source):
         with system.open_input_stream(path) as file:
             while block := file.read(_BYTES_AT_ONCE):
                 total.update(block)
+        if not is_remote(self._base):
+            base = Path(self._base)
+            newer = sum(hash_sizes(total, rows, base, made) for rows in self.tables())
+            if newer:
+                logging.warning(
+                    "%s: %s modified after being embedded, but only sizes were compared; if the "
+                    "contents have changed, choose another --output",
+                    self.config.location,
+                    counted(newer, "image was", "images were"),
+                )
         return total.hexdigest()
 
     def tables(self) -> Iterator[pa.Table]:

@@ -13,6 +13,7 @@ from apparel_embed.common.errors import UserError
 from apparel_embed.common.files import fingerprint_files, read_json
 from apparel_embed.common.progress import progress_bar
 from apparel_embed.common.text import counted
+from apparel_embed.data.images import ImageSettings
 from apparel_embed.data.prepared import PreparedDataset
 from apparel_embed.inference.bulk_shard import SUMMARY_FILE
 from apparel_embed.search.config import IndexSource
@@ -27,6 +28,7 @@ from apparel_embed.search.source import (
 )
 from apparel_embed.serving.local import LocalModel, model_fingerprint
 from apparel_embed.store.names import STUDENT
+from apparel_embed.store.record import STAGE_FILE
 
 
 @dataclasses.dataclass(frozen=True)
@@ -65,6 +67,12 @@ class BuildPlan:
     new: int
     removed: int
     answers: bool
+
+
+def image_settings_of(dataset: PreparedDataset) -> ImageSettings:
+    """Returns how the images of a dataset were prepared."""
+    made = dataset.info["settings"]
+    return ImageSettings(made["max_side"], made["crop_margin"], made["jpeg_quality"])
 
 
 def saved_model_fingerprint(saved_model: Path) -> str:
@@ -160,7 +168,7 @@ def fill_index(
     replaced = _replaced(index, source, known, replace_all)
     expected = None
     if source.bulk:
-        _warn_of_other_model(source.bulk, source.saved_model)
+        _check_bulk(source.bulk, source, known, replace_all)
         if known and not replace_all:
             version = dataclasses.replace(version, images_of=known.images_of)
         rows = bulk_rows(source.bulk)
@@ -194,6 +202,8 @@ def plan_index(
         known, current = index.version(model), index.current()
         answers = current is not None and current.model == model
         before = set(index.keys(known)) if known else before
+        if source.bulk:
+            _check_bulk(source.bulk, source, known, replace_all)
         removed = _replaced(index, source, known, replace_all) - keys
         _check_removal(removed, known, replace_all)
     images = len((before | keys) - removed)
@@ -245,19 +255,52 @@ def _replaced(
     return set(index.keys(known, of_dataset=known.complete and not replace_all))
 
 
-def _warn_of_other_model(bulk: Path, saved_model: Path) -> None:
-    """Warns if another model computed the bulk embeddings."""
-    summary, student = bulk / SUMMARY_FILE, saved_model.parent.parent / STUDENT
-    if summary.is_file():
-        # A SavedModel has the weights of the stage that it was exported from.
-        alike = [saved_model, *([student] if (student / "model").is_dir() else [])]
-        by = read_json(summary)["model"].partition("/")[0]
-        if by not in [model_fingerprint(str(one)) for one in alike]:
-            logging.warning(
-                "%s: its %s names another model than %s; unless both have the same weights, "
-                "distances between their embeddings are meaningless",
-                *(bulk, SUMMARY_FILE, saved_model),
+def _check_bulk(bulk: Path, source: IndexSource, known: Version | None, replace_all: bool) -> None:
+    """Raises a UserError if bulk embeddings are of another model, or of other image settings."""
+    saved_model = source.saved_model
+    dataset = "" if replace_all or not known else known.images_of
+    settings = _settings_of(dataset, source.prepared)
+    directory = bulk if bulk.is_dir() else bulk.parent
+    if not (directory / SUMMARY_FILE).is_file():
+        logging.warning(
+            "%s: there is no %s, so nothing shows that these embeddings are of the model",
+            *(bulk, SUMMARY_FILE),
+        )
+        return
+    made = read_json(directory / SUMMARY_FILE)
+    if made["model"].partition("/")[0] not in map(model_fingerprint, _same_models(saved_model)):
+        raise UserError(
+            f"--bulk={bulk}: its {SUMMARY_FILE} names another model than {saved_model}; distances "
+            f"between their embeddings are meaningless. Run tools/embed.py --model={saved_model}"
+        )
+    for name in ("max_side", "crop_margin", "jpeg_quality"):
+        theirs = (made["settings"] or {}).get(name, getattr(settings, name))
+        if theirs != getattr(settings, name):
+            raise UserError(
+                f"--bulk={bulk}: was embedded with --{name}={theirs}, but the index expects images "
+                f"prepared with {getattr(settings, name)}; run tools/embed.py with "
+                f"--{name}={getattr(settings, name)}"
             )
+
+
+def _settings_of(fingerprint: str, prepared: Path) -> ImageSettings:
+    """Returns the settings of the dataset with a fingerprint, if known, else the usual ones."""
+    if fingerprint and prepared.is_dir():
+        dataset = PreparedDataset.open(prepared)
+        if dataset.fingerprint == fingerprint:
+            return image_settings_of(dataset)
+    return ImageSettings()
+
+
+def _same_models(saved_model: Path) -> list[str]:
+    """Returns a SavedModel and the stage that it was exported from, if that still exists."""
+    record, student = saved_model / STAGE_FILE, saved_model.parent.parent / STUDENT
+    found = [str(saved_model)]
+    if record.is_file() and (student / STAGE_FILE).is_file():
+        made_of = read_json(record)["inputs"].get(STUDENT)
+        if made_of and made_of == read_json(student / STAGE_FILE).get("fingerprint"):
+            found.append(str(student))
+    return found
 
 
 def _keys_of(source: IndexSource) -> set[str]:

@@ -12,14 +12,16 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
+from absl import logging
 
 from apparel_embed.common.errors import UserError
 from apparel_embed.common.progress import progress_bar
+from apparel_embed.common.text import counted
 from apparel_embed.data.image_pool import prepare_images, read_remote
 from apparel_embed.data.images import Box, ImageSettings
 from apparel_embed.data.manifest import boxes_of, read_delta
 from apparel_embed.search.index import IndexedImage, VectorIndex, Version
-from apparel_embed.search.source import content_of, image_key
+from apparel_embed.search.source import content_of, image_key, is_indexed
 
 _IMAGES_AT_ONCE = 1_000
 _KINDS = ("added", "changed", "renamed", "removed", "unchanged", "embedded")
@@ -106,8 +108,17 @@ def apply_delta(
 
 
 def _rows_of(added: pa.Table) -> list[tuple[IndexedImage, Box | None]]:
-    """Returns the images to add, without duplicates, and their boxes."""
+    """Returns the gallery images to add, without duplicates, and their boxes."""
     rows = {}
+    if not added.num_rows:
+        return []
+    kept = [
+        is_indexed(*one) for one in zip(*(added[name].to_pylist() for name in ("role", "split")))
+    ]
+    left_out = kept.count(False)
+    if left_out:
+        logging.info("left out %s of role query or split unlabelled", counted(left_out, "row"))
+    added = added.filter(pa.array(kept, pa.bool_()))
     names = (added[name].to_pylist() for name in ("image", "item_id", "vertical"))
     for image, item, vertical, box in zip(*names, boxes_of(added)):
         key = image_key(image, box)
@@ -117,7 +128,8 @@ def _rows_of(added: pa.Table) -> list[tuple[IndexedImage, Box | None]]:
 
 def _named(index: VectorIndex, version: Version, rows: pa.Table) -> tuple[set[str], list[str]]:
     """Returns the keys of the images to remove, and descriptions of what is not in the index."""
-    images, items = ([name.strip() for name in rows[c].to_pylist()] for c in ("image", "item_id"))
+    images = [name if name.strip() else "" for name in rows["image"].to_pylist()]
+    items = [name.strip() for name in rows["item_id"].to_pylist()]
     named = list(zip(images, items, boxes_of(rows)))
     boxed = {image_key(image, box): image for image, _, box in named if image and box}
     whole = {image for image, _, box in named if image and not box}

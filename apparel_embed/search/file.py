@@ -101,6 +101,7 @@ class FileIndex:
         new = dataclasses.replace(version, complete=False).to_json()
         with self._file() as file:
             _make_tables(file, version)
+            file.execute(f"CREATE TABLE IF NOT EXISTS {_table(version, 'filling')} (none)")
             file.execute("INSERT OR IGNORE INTO versions VALUES (?, ?, 0, 0)", (version.model, new))
         return version
 
@@ -121,6 +122,7 @@ class FileIndex:
         """See `VectorIndex`."""
         with self._file() as file:
             file.execute(f"DELETE FROM {_table(version, 'before')}")
+            file.execute(f"DROP TABLE IF EXISTS {_table(version, 'filling')}")
             return _publish(file, dataclasses.replace(version, complete=True, edition=0))
 
     def change(
@@ -136,6 +138,7 @@ class FileIndex:
         table, before = _table(version), _table(version, "before")
         values = ", ".join(f"old.{name}" for name in _ROW[1:])
         with self._file() as file:
+            self._check_filled(file, version)
             version = _about(file, version)
             edition = version.edition
             file.execute(
@@ -152,6 +155,7 @@ class FileIndex:
         """See `VectorIndex`."""
         table, before, row = _table(version), _table(version, "before"), ", ".join(_ROW)
         with self._file() as file:
+            self._check_filled(file, version)
             version = _about(file, version)
             kept = file.execute(f"SELECT min(edition) FROM {before}").fetchone()[0]
             least = version.edition if kept is None else kept
@@ -272,6 +276,15 @@ class FileIndex:
             statement = f"SELECT about FROM versions WHERE {column} = ?"
             row = file.execute(statement, (value,)).fetchone()
         return Version.from_json(row[0]) if row else None
+
+    def _check_filled(self, file: sqlite3.Connection, version: Version) -> None:
+        """Raises a UserError if a version contains part of an unfinished filling."""
+        name = _table(version, "filling").strip('"')
+        if file.execute("SELECT name FROM sqlite_master WHERE name = ?", (name,)).fetchone():
+            raise UserError(
+                f"{self._path}: the last filling of the index did not finish; repeat it with "
+                "tools/build_index.py first. Nothing was changed"
+            )
 
     @contextlib.contextmanager
     def _file(self, mode: str = "rw") -> Iterator[sqlite3.Connection]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 
 from absl import logging
@@ -9,7 +10,7 @@ from absl import logging
 from apparel_embed.common.errors import UserError
 from apparel_embed.data.images import ImageSettings
 from apparel_embed.data.prepared import PreparedDataset
-from apparel_embed.search.build import saved_model_fingerprint
+from apparel_embed.search.build import image_settings_of, saved_model_fingerprint
 from apparel_embed.search.index import VectorIndex, Version
 from apparel_embed.serving.exported import read_aligned_to, saved_model_versions
 
@@ -70,10 +71,8 @@ def prepared_as(
             f"{prepared}: not the dataset that the index was filled from; fill the index again "
             "with tools/build_index.py"
         )
-    made = dataset.info["settings"]
-    return dataset, ImageSettings(
-        made["max_side"], made["crop_margin"], made["jpeg_quality"], max_pixels
-    )
+    settings = image_settings_of(dataset)
+    return dataset, dataclasses.replace(settings, max_pixels=max_pixels)
 
 
 def answering_model(index: VectorIndex, base: Path) -> Path:

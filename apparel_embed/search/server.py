@@ -19,12 +19,18 @@ from apparel_embed.data.prepared import PreparedDataset
 from apparel_embed.evaluation.items import ITEM
 from apparel_embed.evaluation.split import ALL
 from apparel_embed.search.config import Limits, SearchSources
-from apparel_embed.search.index import IndexedImage, VectorIndex
+from apparel_embed.search.index import IndexedImage, VectorIndex, Version
 from apparel_embed.search.matching import answering_version, fits, prepared_as
 from apparel_embed.search.observe import LOGGER, JsonFormatter
 from apparel_embed.search.searcher import Searcher
 from apparel_embed.search.service import Service, create_app
-from apparel_embed.serving.client import Client
+from apparel_embed.search.source import (
+    SAME_COSINE,
+    content_of,
+    dataset_images,
+    gallery_records,
+)
+from apparel_embed.serving.client import Client, ClientConfig
 from apparel_embed.serving.exported import read_absent_thresholds, read_routing_confidence
 from apparel_embed.serving.local import LocalModel
 
@@ -42,7 +48,7 @@ def open_searcher(
     version = answering_version(index, sources.saved_model)
     dataset, settings = prepared_as(version, sources.prepared, max_pixels)
     address = sources.serving_address
-    model = Client(address) if address else LocalModel(sources.saved_model)
+    model = _client(address, sources.saved_model) if address else LocalModel(sources.saved_model)
     routing_confidence = read_routing_confidence(sources.saved_model)
     thresholds = None
     # Thresholds were fitted to distances between the model's own embeddings.
@@ -54,7 +60,39 @@ def open_searcher(
         raise UserError(
             f"the model's embeddings have length {searcher.dim}; the index has {version.dim}"
         )
+    if address and dataset and fits(sources.saved_model, version, exactly=True):
+        _check_server(model, address, index, version, dataset)
     return searcher, dataset
+
+
+def _client(address: str, saved_model: Path) -> Client:
+    """Returns a client of the same version of the model, if its directory is named by number."""
+    name = saved_model.resolve().name
+    return Client(address, ClientConfig(version=int(name) if name.isdecimal() else None))
+
+
+def _check_server(
+    model: Client | LocalModel,
+    address: str,
+    index: VectorIndex,
+    version: Version,
+    dataset: PreparedDataset,
+) -> None:
+    """Raises a UserError if a server's embedding of an indexed image is not the stored one."""
+    records = gallery_records(dataset)[:1]
+    (image,) = dataset_images(dataset, records)
+    (jpeg,) = dataset.read_images(records)
+    for found, stored in index.find(version, [image.key]):
+        if found.content != content_of(jpeg):
+            continue
+        embeddings, valid, _ = model.embed([jpeg])
+        cosine = float(embeddings[0] @ stored) if valid[0] else 0.0
+        if cosine < SAME_COSINE:
+            raise UserError(
+                f"--serving_address={address}: its model is not that of the index: the cosine "
+                f"similarity of their embeddings of {image.image} is {cosine:.3f}, expected at "
+                f"least {SAME_COSINE}"
+            )
 
 
 def make_service(index: VectorIndex, sources: SearchSources, limits: Limits) -> FastAPI:

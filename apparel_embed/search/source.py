@@ -13,10 +13,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from apparel_embed.common.errors import UserError
+from apparel_embed.data.manifest import UNLABELLED
 from apparel_embed.data.prepared import PreparedDataset
 from apparel_embed.data.text_tables import as_texts
 from apparel_embed.evaluation.embeddings import read_embeddings
 from apparel_embed.search.index import IndexedImage
+from apparel_embed.serving.exported import GARMENT_BOX
 
 if TYPE_CHECKING:
     from apparel_embed.serving.local import LocalModel
@@ -24,9 +26,10 @@ if TYPE_CHECKING:
 GALLERY = ("gallery", "both")
 _IMAGES_AT_ONCE = 1_000
 # Number of stored embeddings compared with the model's; reduced precision differs by less.
-_COMPARED, _SAME_COSINE = 16, 0.98
+_COMPARED, SAME_COSINE = 16, 0.98
 _BOX = ("x_min", "y_min", "x_max", "y_max")
 _NAMES = ("image", "item_id", "vertical")
+_PARTS = ("role", "split")
 # Images and their embeddings, float32 [n, dim].
 Rows = Iterator[tuple[list[IndexedImage], np.ndarray]]
 
@@ -102,11 +105,11 @@ def stored_records(
     stored = embeddings[places[compared]]
     if made.shape == stored.shape and valid.any():
         cosine = np.median(np.sum(made * _unit(stored), axis=1)[valid])
-        if cosine < _SAME_COSINE:
+        if cosine < SAME_COSINE:
             raise UserError(
                 f"{path}: embeddings of another model, or of another dataset than "
                 f"{dataset.directory}: their cosine similarity to the model's is {cosine:.3f}, "
-                f"expected at least {_SAME_COSINE}; embed the images again"
+                f"expected at least {SAME_COSINE}; embed the images again"
             )
     for start in range(0, len(records), _IMAGES_AT_ONCE):
         some = slice(start, start + _IMAGES_AT_ONCE)
@@ -115,11 +118,19 @@ def stored_records(
         yield list(map(_with_content, images, contents)), _unit(embeddings[places[some]])
 
 
+def is_indexed(role: str, split: str) -> bool:
+    """Returns whether an image with this role and split, possibly empty, belongs in an index."""
+    return role != "query" and split != UNLABELLED
+
+
 def bulk_rows(path: Path) -> Rows:
     """Yields bulk embeddings from a Parquet file, or from a directory of Parquet files.
 
+    Images that are only queries, and those of split unlabelled, are left out.
+
     Raises:
-      UserError: if a column is missing, or a value is invalid.
+      UserError: if a column is missing, or a value is invalid, or the rows are garments that a
+        detector found.
     """
     files = sorted(path.glob("*.parquet")) if path.is_dir() else [path]
     if not files:
@@ -133,6 +144,11 @@ def bulk_rows(path: Path) -> Rows:
                         f"{file}: no column {name!r}; image, item_id, vertical and "
                         "embedding are required"
                     )
+            if GARMENT_BOX in parquet.schema_arrow.names:
+                raise UserError(
+                    f"{file}: contains the garments that a detector found; --bulk expects one "
+                    "embedding per row of a manifest: run tools/embed.py without --detect"
+                )
             first = 1
             for batch in parquet.iter_batches(_IMAGES_AT_ONCE):
                 yield _bulk_batch(batch, file, first)
@@ -153,21 +169,26 @@ def _bulk_batch(
 ) -> tuple[list[IndexedImage], np.ndarray]:
     """Returns the images and embeddings of some rows, numbered from `first`."""
     boxed = _BOX if all(edge in batch.schema.names for edge in _BOX) else ()
+    parts = [name for name in _PARTS if name in batch.schema.names]
     # Follow the rules for manifests, so that names match those in the manifest.
-    texts = as_texts(file, pa.Table.from_batches([batch]).select([*_NAMES, *boxed]), first)
+    texts = as_texts(file, pa.Table.from_batches([batch]).select([*_NAMES, *boxed, *parts]), first)
+    missing = [""] * batch.num_rows
+    of_parts = (texts[name].to_pylist() if name in parts else missing for name in _PARTS)
+    kept = [is_indexed(*one) for one in zip(*of_parts)]
+    texts = texts.select([*_NAMES, *boxed])
     rows = zip(*(column.to_pylist() for column in texts.columns))
     images: list[IndexedImage] = []
     embeddings: list[list[float]] = []
     vectors = batch.column("embedding").to_pylist()
-    for row, (names, embedding) in enumerate(zip(rows, vectors), first):
+    for row, (names, embedding, is_kept) in enumerate(zip(rows, vectors, kept), first):
         # Bulk embedding leaves out what the model could not embed.
-        if not embedding:
+        if not embedding or not is_kept:
             continue
-        image, item, vertical = (name.strip() for name in names[:3])
+        image, item, vertical = names[0], names[1].strip(), names[2].strip()
         length = len(embeddings[0] if embeddings else embedding)
         wrong = ""
-        if not image or not vertical:
-            wrong = f"{'vertical' if image else 'image'!r} is empty; expected a text"
+        if not image.strip() or not vertical:
+            wrong = f"{'vertical' if image.strip() else 'image'!r} is empty; expected a text"
         elif len(embedding) != length:
             wrong = f"'embedding' has {len(embedding)} numbers; expected {length}, as before"
         elif not all(isinstance(number, (int, float)) for number in embedding):

@@ -15,6 +15,9 @@ SAVED_MODEL = "saved_model"
 EMBED, DETECT = "serving_default", "detect_and_embed"
 """Signatures that take encoded images: for whole images, and for each garment."""
 
+GARMENT_BOX = "garment_box"
+"""Column of bulk embeddings of garments: the box in which a detector found it."""
+
 LARGEST_SERVED_PIXELS = 100_000_000
 """Decoding a transparent PNG of this many pixels takes about 1.6 GB."""
 

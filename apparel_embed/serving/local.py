@@ -15,7 +15,7 @@ from apparel_embed.common.text import one_line
 from apparel_embed.inference.bulk_shard import Answer
 from apparel_embed.models.embedding import load_embedding_model
 from apparel_embed.serving.embeddings import ImageLimits, ServedModel
-from apparel_embed.serving.exported import DETECT, EMBED, read_verticals
+from apparel_embed.serving.exported import DETECT, EMBED, GARMENT_BOX, read_verticals
 from apparel_embed.serving.saved_model import ServingModule
 
 _SAVED_MODEL = "saved_model.pb"
@@ -71,7 +71,7 @@ class GarmentEmbedder:
 
     fields: Sequence[pa.Field] = (
         # As fractions of width and height of the upright image: x_min, y_min, x_max, y_max.
-        pa.field("garment_box", pa.list_(pa.float32(), 4)),
+        pa.field(GARMENT_BOX, pa.list_(pa.float32(), 4)),
         pa.field("garment_score", pa.float32()),
         pa.field("garment_vertical", pa.string()),
     )

@@ -52,6 +52,8 @@ def test_fingerprints_change_with_the_list(tmp_path):
         (tmp_path / "manifest.csv").write_text(f"image\n{name}.jpg\n")
         found.append(fingerprint("manifest", tmp_path / "manifest.csv"))
     assert found[0] == found[2] != found[1]
+    (tmp_path / "a.jpg").write_bytes(b"x")
+    assert fingerprint("manifest", tmp_path / "manifest.csv") != found[0]
 
 
 @given(st.lists(st.integers(0, 7), max_size=8), st.integers(1, 9))

@@ -25,7 +25,7 @@ from apparel_embed.search.config import IndexSource
 from apparel_embed.search.index import IndexSettings, Version, open_index
 from apparel_embed.search.limits import Limits
 from apparel_embed.search.server import SearchSources, make_service
-from apparel_embed.search.source import bulk_rows
+from apparel_embed.search.source import GALLERY, bulk_rows
 from apparel_embed.serving.local import load_image_embedder, model_fingerprint
 
 pytestmark = pytest.mark.slow
@@ -66,10 +66,11 @@ def client(catalogue, index):
         yield opened
 
 
-def test_the_index_contains_every_image_of_the_manifest_and_finds_it(catalogue, index, client):
-    assert index.current().images == len(catalogue.dataset)
+def test_the_index_contains_the_gallery_of_the_manifest_and_finds_it(catalogue, index, client):
+    gallery = catalogue.dataset.select(roles=GALLERY)
+    assert index.current().images == len(gallery)
     assert index.current().verticals == ("bag", "dress")
-    name = catalogue.dataset.column("image")[5]
+    name = catalogue.dataset.column("image")[gallery[2]]
     image = (catalogue.manifest.parent / name).read_bytes()
 
     answer = client.post("/api/search", files={"file": ("a.png", image, "image/png")})
@@ -116,7 +117,7 @@ def test_a_plan_reports_what_filling_then_changes(catalogue, embedded, new_index
         IndexSource(catalogue.saved_model, catalogue.dataset.directory, bulk=bulk)
         for bulk in (embedded, first)
     )
-    n = pq.read_metadata(first).num_rows
+    n = sum(role != "query" for role in pq.read_table(first)["role"].to_pylist())
     fresh = plan_index(None, few)
     assert (fresh.images, fresh.new, fresh.removed, fresh.answers) == (n, n, 0, False)
     with open_index(new_index()) as index:
@@ -277,14 +278,55 @@ def test_embeddings_of_another_model_are_refused(catalogue, tmp_path, new_index)
         assert index.current() is None
 
 
-def test_bulk_embeddings_of_another_model_give_a_warning(
-    catalogue, embedded, tmp_path, new_index, caplog
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"model": "0" * 64}, "names another model than .*; distances .* are meaningless"),
+        (
+            {"settings": {"crop_margin": 0.3}},
+            "with --crop_margin=0.3, but the index expects .* 0.1",
+        ),
+    ],
+)
+@pytest.mark.parametrize("one_file", [True, False])
+def test_bulk_embeddings_of_another_model_or_other_settings_are_refused(
+    catalogue, embedded, tmp_path, new_index, changes, message, one_file
 ):
     other = shutil.copytree(embedded, tmp_path / "other")
     summary = json.loads((other / "embed.json").read_text())
-    (other / "embed.json").write_text(json.dumps({**summary, "model": "0" * 64}))
-    for bulk, times in ((embedded, 0), (other, 1)):
-        with open_index(new_index()) as index:
-            source = IndexSource(catalogue.saved_model, catalogue.dataset.directory, bulk=bulk)
+    (other / "embed.json").write_text(json.dumps({**summary, **changes}))
+    bulk = next(other.glob("*.parquet")) if one_file else other
+    source = IndexSource(catalogue.saved_model, catalogue.dataset.directory, bulk=bulk)
+    with open_index(new_index()) as index:
+        with pytest.raises(UserError, match=message):
             fill_index(index, source, IndexSettings())
-        assert caplog.text.count("its embed.json names another model than") == times
+        with pytest.raises(UserError, match=message):
+            plan_index(index, source)
+        assert index.current() is None
+
+
+def test_the_garments_of_a_detector_are_refused(tmp_path):
+    columns = {name: ["a.jpg"] for name in ("image", "item_id", "vertical")}
+    vectors = pa.array([np.ones(4, np.float32)], pa.list_(pa.float32()))
+    table = pa.table({**columns, "embedding": vectors, "garment_box": vectors})
+    pq.write_table(table, tmp_path / "one.parquet")
+    with pytest.raises(
+        UserError, match=r"one\.parquet: contains the garments that a detector found"
+    ):
+        next(bulk_rows(tmp_path / "one.parquet"))
+
+
+def test_queries_and_unlabelled_images_are_left_out(tmp_path):
+    rows = [
+        ("a.jpg", " 7 ", "bag", "", ""), ("b.jpg", "7", "bag ", "query", "test"),
+        ("c.jpg", "", "bag", "both", "unlabelled"), ("d.jpg", "7", "bag ", "gallery", "test"),
+    ]  # fmt: skip
+    names = ("image", "item_id", "vertical", "role", "split")
+    columns = dict(zip(names, map(list, zip(*rows))))
+    vectors = pa.array([np.ones(4, np.float32)] * 4, pa.list_(pa.float32()))
+    pq.write_table(pa.table({**columns, "embedding": vectors}), tmp_path / "one.parquet")
+    ((images, embeddings),) = bulk_rows(tmp_path / "one.parquet")
+    assert [(one.image, one.item, one.vertical) for one in images] == [
+        ("a.jpg", "7", "bag"), ("d.jpg", "7", "bag"),
+    ]  # fmt: skip
+    assert embeddings.shape == (2, 4)

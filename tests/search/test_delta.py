@@ -207,6 +207,37 @@ def test_every_kept_edition_can_be_restored(shop):
         shop.index.roll_back(shop.version, 1)
 
 
+def test_nothing_changes_before_an_unfinished_filling_is_repeated(shop):
+    if not shop.is_file:
+        pytest.skip("a server keeps no editions")
+    shop.index.begin(shop.version)
+    for change in (
+        lambda: shop.apply("remove,3.png,,"),
+        lambda: shop.index.roll_back(shop.version, 1),
+        lambda: remove_images(shop.index, shop.version, [*shop.index.keys(shop.version)][:2]),
+    ):
+        with pytest.raises(UserError, match="the last filling of the index did not finish"):
+            change()
+    assert len(shop.rows()) == 40
+    shop.version = build_index(shop.index, shop.version, iter([])).version
+    shop.edition = 0
+    shop.apply("remove,3.png,,")
+    assert len(shop.rows()) == 39
+
+
+def test_queries_are_left_out_and_names_are_trimmed(shop):
+    header = "change,image,item_id,vertical,role"
+    rows = (
+        f"add,{shop.image(200)}, item70 ,bag ,gallery",
+        f"add,{shop.image(201)},item70,bag,query",
+        "remove,, item3 ,,",
+    )
+    done = shop.apply(*rows, header=header)
+    assert done.counts == {**COUNTS, "added": 1, "removed": 2, "embedded": 1}
+    assert shop.rows()["200.png"][:2] == ("item70", "bag")
+    assert {"201.png", "6.png", "7.png"}.isdisjoint(shop.rows())
+
+
 def test_concurrent_searches_see_all_of_a_delta_or_nothing(shop):
     if not shop.is_file:
         pytest.skip("a server changes image by image")

@@ -11,6 +11,7 @@ from fastapi.testclient import TestClient
 from PIL import Image
 from search_requests import encoded, search, street_images
 
+from apparel_embed.common.errors import UserError
 from apparel_embed.data.images import ImageSettings, prepare_image
 from apparel_embed.evaluation.neighbours import nearest
 from apparel_embed.search.build import fill_index
@@ -21,6 +22,7 @@ from apparel_embed.search.searcher import Searcher
 from apparel_embed.search.server import SearchSources, make_service, open_searcher
 from apparel_embed.search.shell import search_files, table_of
 from apparel_embed.search.source import GALLERY
+from apparel_embed.serving.errors import ModelNotFound
 from apparel_embed.serving.local import LocalModel
 
 pytestmark = pytest.mark.slow
@@ -325,6 +327,16 @@ def test_tensorflow_serving_gives_the_hits_of_the_model_in_process(client, catal
             )
             behaviour.failures = [grpc.StatusCode.NOT_FOUND]
             failed = search(remote, image)
+        right = behaviour.answer
+        behaviour.answer = lambda *request: {
+            name: -values if name == "embedding" else values
+            for name, values in right(*request).items()
+        }
+        with pytest.raises(UserError, match=r"its model is not that of the index: .* is -1\.000"):
+            make_service(catalogue.index, sources, Limits(rate=0))
+        behaviour.version += 1
+        with pytest.raises(ModelNotFound):
+            make_service(catalogue.index, sources, Limits(rate=0))
     assert len(behaviour.requests) >= 2
     assert there["predicted"] and there["vertical"] == here["vertical"]
     assert [hit["key"] for hit in there["hits"]] == [hit["key"] for hit in here["hits"]]

@@ -21,7 +21,7 @@ def test_rows_become_numbers_and_blank_items_are_unknown(tmp_path):
     assert labels.item.tolist() == [0, 1, -1, 1, -1]
     assert labels.items.to_pylist()[:2] == ["007", "7"]
     assert labels.first_rows.tolist()[:2] == [0, 1]
-    assert labels.images_of_items.tolist() == [1, 2, 0, 0]
+    assert labels.images_of_items.tolist() == [1, 2, 0]
     assert labels.known_items.tolist() == [0, 1]
     assert labels.stage.tolist() == [0, 2, 0, 2, 0]
     assert labels.is_query.tolist() == [True, True, True, False, True]
