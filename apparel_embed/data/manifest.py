@@ -193,7 +193,7 @@ def check_rows(table: pa.Table, places: Places) -> pa.Table:
     Raises:
       UserError: a value is wrong; the error names file, row, column, value and what is expected.
     """
-    table = _with_defaults(table)
+    table = _normalised(table)
     _check_texts(places, table)
     table = _with_box(places, table)
     _check_items(places, table)
@@ -244,7 +244,7 @@ def _check_header(
         )
 
 
-def _with_defaults(table: pa.Table) -> pa.Table:
+def _normalised(table: pa.Table) -> pa.Table:
     """Returns the table with `split` and `role`, defaults in their empty cells, and trimmed names.
 
     Spaces around a name are never part of it, as spreadsheets leave some behind.

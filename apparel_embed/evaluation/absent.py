@@ -101,13 +101,13 @@ def measure_absent(
     Returns:
       The content of `absent.json`: `split` and `rows`. Rows of scope "within" are each vertical,
       with its own thresholds, and "ALL", the mean over verticals; the row of scope "merged" is
-      "ALL", with the thresholds for searches in all verticals. A row has the numbers of
-      `val_items` that its thresholds are fitted to, of `gallery` images, of `queries` and of
-      `parts`, the verticals with thresholds of their own, and for each of `levels`:
-      `promised`, the allowed share of false accepts; `threshold`, None with too few val
-      items; `measured_parts` and `measured_queries`, those that have a threshold and queries;
-      `false_accepts`, the share of queries accepted after their item was removed, with its 95
-      % interval; and `accepted_and_right`, the share of queries with an answer whose nearest
+      "ALL", with the thresholds for searches in all verticals. A row has the numbers of `val_items`
+      that its thresholds are fitted to, of `gallery` images, of `queries` and of `parts`, the
+      verticals with thresholds of their own, and for each of `levels`: `promised`, the allowed
+      share of false accepts; `threshold`, None with too few val items; `measured_parts` and
+      `measured_queries`, those that have a threshold and queries; `false_accepts`, the share of
+      queries accepted after their item was removed, with its 95 % interval; and
+      `accepted_and_right`, the share of queries with an answer whose nearest
       image is accepted and shows their item. The last two are None without queries.
     """
     is_val, is_measured = splits == "val", (splits == split) & (split != "val")

@@ -198,12 +198,13 @@ def plan_index(
     """
     model = saved_model_fingerprint(source.saved_model)
     keys, before, removed, answers = _keys_of(source), set[str](), set[str](), False
+    known = index.version(model) if index else None
+    if source.bulk:
+        _check_bulk(source.bulk, source, known, replace_all)
     if index:
-        known, current = index.version(model), index.current()
+        current = index.current()
         answers = current is not None and current.model == model
         before = set(index.keys(known)) if known else before
-        if source.bulk:
-            _check_bulk(source.bulk, source, known, replace_all)
         removed = _replaced(index, source, known, replace_all) - keys
         _check_removal(removed, known, replace_all)
     images = len((before | keys) - removed)

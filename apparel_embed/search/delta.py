@@ -109,7 +109,6 @@ def apply_delta(
 
 def _rows_of(added: pa.Table) -> list[tuple[IndexedImage, Box | None]]:
     """Returns the gallery images to add, without duplicates, and their boxes."""
-    rows = {}
     if not added.num_rows:
         return []
     kept = [
@@ -119,6 +118,7 @@ def _rows_of(added: pa.Table) -> list[tuple[IndexedImage, Box | None]]:
     if left_out:
         logging.info("left out %s of role query or split unlabelled", counted(left_out, "row"))
     added = added.filter(pa.array(kept, pa.bool_()))
+    rows = {}
     names = (added[name].to_pylist() for name in ("image", "item_id", "vertical"))
     for image, item, vertical, box in zip(*names, boxes_of(added)):
         key = image_key(image, box)

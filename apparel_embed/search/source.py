@@ -11,8 +11,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+from absl import logging
 
 from apparel_embed.common.errors import UserError
+from apparel_embed.common.text import counted
 from apparel_embed.data.manifest import UNLABELLED
 from apparel_embed.data.prepared import PreparedDataset
 from apparel_embed.data.text_tables import as_texts
@@ -175,6 +177,11 @@ def _bulk_batch(
     missing = [""] * batch.num_rows
     of_parts = (texts[name].to_pylist() if name in parts else missing for name in _PARTS)
     kept = [is_indexed(*one) for one in zip(*of_parts)]
+    if not all(kept):
+        logging.info(
+            "%s: left out %s of role query or split unlabelled, from row %d on",
+            *(file, counted(kept.count(False), "row"), first + kept.index(False)),
+        )
     texts = texts.select([*_NAMES, *boxed])
     rows = zip(*(column.to_pylist() for column in texts.columns))
     images: list[IndexedImage] = []

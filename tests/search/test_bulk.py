@@ -300,8 +300,9 @@ def test_bulk_embeddings_of_another_model_or_other_settings_are_refused(
     with open_index(new_index()) as index:
         with pytest.raises(UserError, match=message):
             fill_index(index, source, IndexSettings())
-        with pytest.raises(UserError, match=message):
-            plan_index(index, source)
+        for planned in (None, index):
+            with pytest.raises(UserError, match=message):
+                plan_index(planned, source)
         assert index.current() is None
 
 
