@@ -7,7 +7,7 @@ from docs_blocks import ROOT
 
 # Regular expressions, case-insensitive, each with a replacement if it is not obvious.
 BANNED = {
-    r"(?<!=.)all else\b(?!:)": "everything else",
+    r"(?<!=.)\ball else\b(?!:)": "everything else",
     r"allowed (is|are) ": "expected ..., got ...",
     r"bars nobody": "leaves no lock",
     r"by heart": "overfits",

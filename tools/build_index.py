@@ -31,7 +31,6 @@ from apparel_embed.cli.search_flags import SearchRunFlags
 from apparel_embed.cli.shared_flags import dry_run_flag
 from apparel_embed.common.errors import UserError
 from apparel_embed.common.text import counted
-from apparel_embed.data.images import ImageSettings
 from apparel_embed.search.config import IndexSource
 from apparel_embed.search.index import IndexSettings, VectorIndex, Version
 
@@ -177,19 +176,18 @@ def remove(index: VectorIndex, version: Version) -> list[tuple[str, object]]:
 def apply(index: VectorIndex, version: Version) -> list[tuple[str, object]]:
     """Applies a delta."""
     from apparel_embed.search.delta import apply_delta
-    from apparel_embed.search.matching import answering_model, answering_version, prepared_as
+    from apparel_embed.search.matching import answering_model, answering_version
     from apparel_embed.serving.local import LocalModel
 
     saved_model = _RUN.named_model or answering_model(index, _RUN.versions)
     # An aligned model may search the index, but must not add to it.
     answering_version(index, saved_model, exactly=True)
-    _, settings = prepared_as(version, _RUN.prepared, ImageSettings.max_pixels)
     model = None if _DRY_RUN.value else LocalModel(saved_model)
     done = apply_delta(
         index,
         version,
         Path(_DELTA.value),
-        settings,
+        version.image_settings,
         model and (lambda images: model.embed(images)[:2]),
         most_removed=_MOST_REMOVED.value,
     )

@@ -17,6 +17,7 @@ from array_record.python import array_record_module
 from apparel_embed.common.errors import UserError, check_format
 from apparel_embed.common.files import read_json
 from apparel_embed.data.columns import ranked_codes_of
+from apparel_embed.data.images import ImageSettings
 from apparel_embed.data.manifest import ROLES, SPLITS
 
 SCHEMA_VERSION = 3
@@ -104,6 +105,12 @@ class PreparedDataset:
 
     def __len__(self) -> int:
         return self.index.num_rows
+
+    @property
+    def image_settings(self) -> ImageSettings:
+        """How its images were prepared."""
+        made = self.info["settings"]
+        return ImageSettings(made["max_side"], made["crop_margin"], made["jpeg_quality"])
 
     @property
     def reject_count(self) -> int:

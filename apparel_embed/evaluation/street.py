@@ -89,7 +89,7 @@ def measure_street(
         [s == split and item in items for s, item in zip(truth.splits, truth.items)], bool
     )
     queries = np.flatnonzero(is_query)
-    margin = dataset.info["settings"]["crop_margin"]
+    margin = dataset.image_settings.crop_margin
     embed = _CropEmbedder(photographs, records, model, margin)
     index = _Gallery(
         embeddings[gallery],

@@ -30,6 +30,8 @@ from apparel_embed.serving.local import LocalModel, model_fingerprint
 from apparel_embed.store.names import STUDENT
 from apparel_embed.store.record import STAGE_FILE
 
+_PREPARE = "prepare_dataset.py"
+
 
 @dataclasses.dataclass(frozen=True)
 class BuildSummary:
@@ -69,12 +71,6 @@ class BuildPlan:
     answers: bool
 
 
-def image_settings_of(dataset: PreparedDataset) -> ImageSettings:
-    """Returns how the images of a dataset were prepared."""
-    made = dataset.info["settings"]
-    return ImageSettings(made["max_side"], made["crop_margin"], made["jpeg_quality"])
-
-
 def saved_model_fingerprint(saved_model: Path) -> str:
     """Returns the SHA-256 (hex) of the graph and weights of a SavedModel.
 
@@ -103,7 +99,7 @@ def build_index(
 
     Args:
       index: index to fill.
-      version: its model, dim, settings and images_of are used.
+      version: its model, dim, settings, image_settings and images_of are used.
       rows: images with embeddings; each replaces the indexed image with the same key.
       expected: number of images to embed, to count those that the model could not embed.
       replaced: keys of images to remove unless they are in `rows`. The images of an unfinished
@@ -168,16 +164,23 @@ def fill_index(
     replaced = _replaced(index, source, known, replace_all)
     expected = None
     if source.bulk:
-        _check_bulk(source.bulk, source, known, replace_all)
-        if known and not replace_all:
-            version = dataclasses.replace(version, images_of=known.images_of)
+        kept = None if replace_all else known
+        settings_of_bulk = _check_bulk(source, kept)
+        version = dataclasses.replace(version, image_settings=settings_of_bulk)
+        if kept:
+            version = dataclasses.replace(version, images_of=kept.images_of)
         rows = bulk_rows(source.bulk)
     else:
         dataset = PreparedDataset.open(source.prepared)
-        version = dataclasses.replace(version, images_of=dataset.fingerprint)
+        version = dataclasses.replace(
+            version, image_settings=dataset.image_settings, images_of=dataset.fingerprint
+        )
         records = gallery_records(dataset, source.splits)
         expected = len(records)
-        _check_removal(replaced - _keys_of(source), known, replace_all)
+        keys = _keys_of(source)
+        _check_removal(replaced - keys, known, replace_all)
+        if known and set(index.keys(known)) - replaced - keys:
+            _check_settings(dataset.image_settings, known, str(source.prepared), _PREPARE)
         if source.embeddings:
             rows = stored_records(dataset, records, source.embeddings, model)
         else:
@@ -200,13 +203,16 @@ def plan_index(
     keys, before, removed, answers = _keys_of(source), set[str](), set[str](), False
     known = index.version(model) if index else None
     if source.bulk:
-        _check_bulk(source.bulk, source, known, replace_all)
+        _check_bulk(source, None if replace_all else known)
     if index:
         current = index.current()
         answers = current is not None and current.model == model
         before = set(index.keys(known)) if known else before
         removed = _replaced(index, source, known, replace_all) - keys
         _check_removal(removed, known, replace_all)
+        if known and not source.bulk and before - removed - keys:
+            settings = PreparedDataset.open(source.prepared).image_settings
+            _check_settings(settings, known, str(source.prepared), _PREPARE)
     images = len((before | keys) - removed)
     return BuildPlan(model, images, len(keys - before), len(removed), answers)
 
@@ -256,41 +262,52 @@ def _replaced(
     return set(index.keys(known, of_dataset=known.complete and not replace_all))
 
 
-def _check_bulk(bulk: Path, source: IndexSource, known: Version | None, replace_all: bool) -> None:
-    """Raises a UserError if bulk embeddings are of another model, or of other image settings."""
-    saved_model = source.saved_model
-    dataset = "" if replace_all or not known else known.images_of
-    settings = _settings_of(dataset, source.prepared)
+def _check_bulk(source: IndexSource, known: Version | None) -> ImageSettings:
+    """Returns how the images of bulk embeddings were prepared.
+
+    Args:
+      source: source with bulk embeddings.
+      known: version that they are added to; None if they replace everything.
+
+    Raises:
+      UserError: if they are of another model, or of other settings than those of `known`.
+    """
+    bulk = source.bulk
+    assert bulk is not None
     directory = bulk if bulk.is_dir() else bulk.parent
     if not (directory / SUMMARY_FILE).is_file():
         logging.warning(
-            "%s: there is no %s, so nothing shows that these embeddings are of the model",
+            "%s: there is no %s, so nothing shows that these embeddings are of the model and that "
+            "their images were prepared as the index expects",
             *(bulk, SUMMARY_FILE),
         )
-        return
+        return known.image_settings if known else ImageSettings()
     made = read_json(directory / SUMMARY_FILE)
-    if made["model"].partition("/")[0] not in map(model_fingerprint, _same_models(saved_model)):
+    if made["model"].partition("/")[0] not in map(
+        model_fingerprint, _same_models(source.saved_model)
+    ):
         raise UserError(
-            f"--bulk={bulk}: its {SUMMARY_FILE} names another model than {saved_model}; distances "
-            f"between their embeddings are meaningless. Run tools/embed.py --model={saved_model}"
+            f"--bulk={bulk}: its {SUMMARY_FILE} names another model than {source.saved_model}; "
+            "distances between their embeddings are meaningless. Run tools/embed.py "
+            f"--model={source.saved_model}"
         )
+    # Embeddings of a prepared dataset have none, and lack the columns that an index needs.
+    settings = ImageSettings(**(made["settings"] or {}))
+    if known:
+        _check_settings(settings, known, f"--bulk={bulk}", "embed.py")
+    return settings
+
+
+def _check_settings(settings: ImageSettings, known: Version, where: str, tool: str) -> None:
+    """Raises a UserError if images were prepared in another way than those of an index."""
     for name in ("max_side", "crop_margin", "jpeg_quality"):
-        theirs = (made["settings"] or {}).get(name, getattr(settings, name))
-        if theirs != getattr(settings, name):
+        theirs, ours = getattr(settings, name), getattr(known.image_settings, name)
+        if theirs != ours:
             raise UserError(
-                f"--bulk={bulk}: was embedded with --{name}={theirs}, but the index expects images "
-                f"prepared with {getattr(settings, name)}; run tools/embed.py with "
-                f"--{name}={getattr(settings, name)}"
+                f"{where}: its images were prepared with --{name}={theirs}, those of the index "
+                f"with {ours}; run tools/{tool} with --{name}={ours}, or replace all images of "
+                "the index with --replace_all"
             )
-
-
-def _settings_of(fingerprint: str, prepared: Path) -> ImageSettings:
-    """Returns the settings of the dataset with a fingerprint, if known, else the usual ones."""
-    if fingerprint and prepared.is_dir():
-        dataset = PreparedDataset.open(prepared)
-        if dataset.fingerprint == fingerprint:
-            return image_settings_of(dataset)
-    return ImageSettings()
 
 
 def _same_models(saved_model: Path) -> list[str]:

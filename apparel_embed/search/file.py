@@ -30,11 +30,12 @@ from apparel_embed.search.index import (
     Version,
     check_complete,
     check_embeddings,
+    check_filled,
 )
 from apparel_embed.search.memory import HIT_FIELDS, SearchedRows
 
 # "appb": distinguishes index files of this format from other SQLite files.
-_APPLICATION = 0x61707062
+_APPLICATION = 0x61707063
 # A writer blocks readers only while it commits; readers block writers while they load a version.
 _WAIT_SECONDS = 120
 _ROWS_AT_ONCE = 10_000
@@ -98,11 +99,14 @@ class FileIndex:
                 f"{self._path}: the index has embeddings of length {known.dim} for this model, "
                 f"not {version.dim}; name another file, or remove this index"
             )
-        new = dataclasses.replace(version, complete=False).to_json()
+        marked = dataclasses.replace(known or version, filling=True).to_json()
         with self._file() as file:
             _make_tables(file, version)
-            file.execute(f"CREATE TABLE IF NOT EXISTS {_table(version, 'filling')} (none)")
-            file.execute("INSERT OR IGNORE INTO versions VALUES (?, ?, 0, 0)", (version.model, new))
+            file.execute(
+                "INSERT INTO versions VALUES (?, ?, 0, 0) ON CONFLICT (model) DO UPDATE SET about "
+                "= excluded.about",
+                (version.model, marked),
+            )
         return version
 
     def upsert(
@@ -122,8 +126,8 @@ class FileIndex:
         """See `VectorIndex`."""
         with self._file() as file:
             file.execute(f"DELETE FROM {_table(version, 'before')}")
-            file.execute(f"DROP TABLE IF EXISTS {_table(version, 'filling')}")
-            return _publish(file, dataclasses.replace(version, complete=True, edition=0))
+            version = dataclasses.replace(version, complete=True, filling=False, edition=0)
+            return _publish(file, version)
 
     def change(
         self,
@@ -138,8 +142,8 @@ class FileIndex:
         table, before = _table(version), _table(version, "before")
         values = ", ".join(f"old.{name}" for name in _ROW[1:])
         with self._file() as file:
-            self._check_filled(file, version)
             version = _about(file, version)
+            check_filled(version, str(self._path))
             edition = version.edition
             file.execute(
                 f"INSERT INTO {before} SELECT ?, touched.value, {values} FROM json_each(?) AS "
@@ -155,8 +159,8 @@ class FileIndex:
         """See `VectorIndex`."""
         table, before, row = _table(version), _table(version, "before"), ", ".join(_ROW)
         with self._file() as file:
-            self._check_filled(file, version)
             version = _about(file, version)
+            check_filled(version, str(self._path))
             kept = file.execute(f"SELECT min(edition) FROM {before}").fetchone()[0]
             least = version.edition if kept is None else kept
             if not least <= edition <= version.edition:
@@ -276,15 +280,6 @@ class FileIndex:
             statement = f"SELECT about FROM versions WHERE {column} = ?"
             row = file.execute(statement, (value,)).fetchone()
         return Version.from_json(row[0]) if row else None
-
-    def _check_filled(self, file: sqlite3.Connection, version: Version) -> None:
-        """Raises a UserError if a version contains part of an unfinished filling."""
-        name = _table(version, "filling").strip('"')
-        if file.execute("SELECT name FROM sqlite_master WHERE name = ?", (name,)).fetchone():
-            raise UserError(
-                f"{self._path}: the last filling of the index did not finish; repeat it with "
-                "tools/build_index.py first. Nothing was changed"
-            )
 
     @contextlib.contextmanager
     def _file(self, mode: str = "rw") -> Iterator[sqlite3.Connection]:

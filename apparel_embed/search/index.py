@@ -17,6 +17,7 @@ import numpy as np
 
 from apparel_embed.common.errors import UserError
 from apparel_embed.common.settings import setting
+from apparel_embed.data.images import ImageSettings
 from apparel_embed.evaluation.items import IMAGE, ITEM
 
 INDEXES: dict[str, str] = {
@@ -67,27 +68,32 @@ class Version:
       model: fingerprint of the model, hexadecimal.
       dim: length of an embedding.
       complete: whether it was filled completely at least once.
+      filling: whether its last filling has not finished.
       images_of: fingerprint of the prepared dataset that `record` refers to; "" if none.
       verticals: names, sorted.
       images: number of images.
       settings: how vectors are stored and searched.
+      image_settings: how its images were prepared; queries are prepared in the same way.
       edition: number of changes since it was filled.
     """
 
     model: str
     dim: int
     complete: bool = False
+    filling: bool = False
     images_of: str = ""
     verticals: tuple[str, ...] = ()
     images: int = 0
     settings: IndexSettings = IndexSettings()
+    image_settings: ImageSettings = ImageSettings()
     edition: int = 0
 
     @classmethod
     def from_json(cls, text: str) -> Version:
-        """Returns the version that `to_json` wrote."""
+        """Returns the version that `to_json` wrote; a KeyError or TypeError means it did not."""
         about = json.loads(text)
         about["settings"] = IndexSettings(**about["settings"])
+        about["image_settings"] = ImageSettings(**about["image_settings"])
         about["verticals"] = tuple(about["verticals"])
         return cls(**about)
 
@@ -172,7 +178,10 @@ class VectorIndex(Protocol):
         """Returns a model's version, complete or not; None if there is none."""
 
     def begin(self, version: Version) -> Version:
-        """Creates or resumes a version; returns it as stored, possibly with other settings.
+        """Creates or resumes a version, and marks it as `filling`.
+
+        Returns:
+          The version as `finish` will store it, possibly with other settings.
 
         Raises:
           UserError: if it exists with another dim, or with settings that cannot be changed.
@@ -191,7 +200,7 @@ class VectorIndex(Protocol):
         """Removes images; missing keys are ignored."""
 
     def finish(self, version: Version) -> Version:
-        """Writes everything to disk, marks the version as complete and resets its edition to 0.
+        """Writes everything to disk, marks the version as filled and resets its edition to 0.
 
         Returns:
           The version with updated `images` and `verticals`.
@@ -308,6 +317,19 @@ def check_complete(known: Version | None, uri: str, model: str) -> None:
     """
     if not (known and known.complete):
         raise UserError(f"{uri}: no complete version of model {model[:16]}; build it first")
+
+
+def check_filled(version: Version, uri: str) -> None:
+    """Checks that a version contains no part of an unfinished filling.
+
+    Raises:
+      UserError: if it does.
+    """
+    if version.filling:
+        raise UserError(
+            f"{uri}: the last filling of the index did not finish; repeat it with "
+            "tools/build_index.py first. Nothing was changed"
+        )
 
 
 def check_embeddings(

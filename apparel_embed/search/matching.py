@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import dataclasses
 from pathlib import Path
 
 from absl import logging
 
 from apparel_embed.common.errors import UserError
-from apparel_embed.data.images import ImageSettings
 from apparel_embed.data.prepared import PreparedDataset
-from apparel_embed.search.build import image_settings_of, saved_model_fingerprint
+from apparel_embed.search.build import saved_model_fingerprint
 from apparel_embed.search.index import VectorIndex, Version
 from apparel_embed.serving.exported import read_aligned_to, saved_model_versions
 
@@ -53,16 +51,14 @@ def fits(saved_model: Path, version: Version, *, exactly: bool = False) -> bool:
     return is_own or (not exactly and version.model in read_aligned_to(saved_model))
 
 
-def prepared_as(
-    version: Version, prepared: Path | None, max_pixels: int
-) -> tuple[PreparedDataset | None, ImageSettings]:
-    """Returns the dataset a version was filled from, or None, and its image settings.
+def dataset_of(version: Version, prepared: Path | None) -> PreparedDataset | None:
+    """Returns the dataset a version was filled from, or None.
 
     Raises:
       UserError: if `prepared` is not that dataset.
     """
     if not version.images_of:
-        return None, ImageSettings(max_pixels=max_pixels)
+        return None
     if prepared is None:
         raise UserError("the index was filled from a prepared dataset; pass it with --prepared")
     dataset = PreparedDataset.open(prepared)
@@ -71,8 +67,7 @@ def prepared_as(
             f"{prepared}: not the dataset that the index was filled from; fill the index again "
             "with tools/build_index.py"
         )
-    settings = image_settings_of(dataset)
-    return dataset, dataclasses.replace(settings, max_pixels=max_pixels)
+    return dataset
 
 
 def answering_model(index: VectorIndex, base: Path) -> Path:

@@ -31,6 +31,7 @@ from apparel_embed.search.index import (
     Version,
     check_complete,
     check_embeddings,
+    check_filled,
     nearest_groups,
 )
 from apparel_embed.search.milvus_rows import FIELDS, LONGEST, among, image_of, row_of
@@ -127,8 +128,7 @@ class MilvusIndex:
         # Check each step separately: the process may have been killed after any of them.
         if not self._call("list_indexes", collection):
             self._create_index(collection, version.settings)
-        if not known:
-            self._save(dataclasses.replace(version, complete=False))
+        self._save(dataclasses.replace(known or version, filling=True))
         return version
 
     def upsert(
@@ -162,6 +162,7 @@ class MilvusIndex:
         version = dataclasses.replace(
             version,
             complete=True,
+            filling=False,
             images=len(verticals),
             verticals=tuple(sorted(set(verticals))),
         )
@@ -176,6 +177,7 @@ class MilvusIndex:
         removed: Sequence[str],
     ) -> Version:
         """See `VectorIndex`; if killed, repeating the call completes the change."""
+        check_filled(self.version(version.model) or version, self._uri)
         self.upsert(version, images, embeddings)
         self.delete(version, removed)
         return self.finish(version)

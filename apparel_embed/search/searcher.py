@@ -130,7 +130,7 @@ class Searcher:
       index: index to search.
       version: complete version whose embeddings are comparable to those of `model`.
       model: embeds images, locally or remotely.
-      settings: how images are prepared; the same as for the images in the index.
+      max_pixels: images with more pixels are rejected before they are decoded.
       routing_confidence: score at or above which only the predicted vertical is searched, unless
         the caller says otherwise; None for never.
       thresholds: distances by vertical (and "ALL") below which the nearest image is considered the
@@ -142,7 +142,7 @@ class Searcher:
         index: VectorIndex,
         version: Version,
         model: ServedModel,
-        settings: ImageSettings,
+        max_pixels: int = ImageSettings.max_pixels,
         routing_confidence: float | None = None,
         thresholds: Mapping[str, float] | None = None,
     ) -> None:
@@ -151,7 +151,7 @@ class Searcher:
         self.routing_confidence = routing_confidence
         self._thresholds = thresholds or {}
         self._model = model
-        self._settings = settings
+        self._max_pixels = max_pixels
         nothing = model.embed([])
         self.dim = nothing.embeddings.shape[1]
         # A model without a vertical head lists its verticals, too, but does not predict them.
@@ -160,6 +160,11 @@ class Searcher:
         # Images of recent hits are usually requested next; this saves queries of the index.
         self._recent: collections.OrderedDict[str, IndexedImage] = collections.OrderedDict()
         self._lock = threading.Lock()
+
+    @property
+    def image_settings(self) -> ImageSettings:
+        """How queries are prepared: in the same way as the images of the index."""
+        return dataclasses.replace(self.version.image_settings, max_pixels=self._max_pixels)
 
     def refresh(self) -> Version:
         """Reloads the version, which another process may have changed, and returns it."""
@@ -199,7 +204,7 @@ class Searcher:
             expected = "1 because a box is given" if box else f"1 to {Limits.max_images}"
             raise RejectedImage(f"{len(several)} images; expected {expected}")
         times = [time.perf_counter()]
-        jpegs = [prepare_image(one, self._settings, box).jpeg for one in several]
+        jpegs = [prepare_image(one, self.image_settings, box).jpeg for one in several]
         times.append(time.perf_counter())
         embeddings, valid, all_scores = self._model.embed(jpegs)
         times.append(time.perf_counter())
@@ -238,7 +243,7 @@ class Searcher:
         """
         self.refresh()
         times = [time.perf_counter()]
-        settings = dataclasses.replace(self._settings, max_side=_PHOTOGRAPH_SIDE)
+        settings = dataclasses.replace(self.image_settings, max_side=_PHOTOGRAPH_SIDE)
         image = prepare_image(encoded, settings)
         width, height = image_size(encoded)
         times.append(time.perf_counter())

@@ -20,7 +20,7 @@ from apparel_embed.evaluation.items import ITEM
 from apparel_embed.evaluation.split import ALL
 from apparel_embed.search.config import Limits, SearchSources
 from apparel_embed.search.index import IndexedImage, VectorIndex, Version
-from apparel_embed.search.matching import answering_version, fits, prepared_as
+from apparel_embed.search.matching import answering_version, dataset_of, fits
 from apparel_embed.search.observe import LOGGER, JsonFormatter
 from apparel_embed.search.searcher import Searcher
 from apparel_embed.search.service import Service, create_app
@@ -46,7 +46,7 @@ def open_searcher(
       UserError: if model, index and dataset do not belong together.
     """
     version = answering_version(index, sources.saved_model)
-    dataset, settings = prepared_as(version, sources.prepared, max_pixels)
+    dataset = dataset_of(version, sources.prepared)
     address = sources.serving_address
     model = _client(address, sources.saved_model) if address else LocalModel(sources.saved_model)
     routing_confidence = read_routing_confidence(sources.saved_model)
@@ -55,7 +55,7 @@ def open_searcher(
     if fits(sources.saved_model, version, exactly=True) and version.settings.index_by != ITEM:
         thresholds = read_absent_thresholds(sources.saved_model, sources.false_accepts)
         _warn_of_missing(thresholds, version.verticals, sources.false_accepts)
-    searcher = Searcher(index, version, model, settings, routing_confidence, thresholds)
+    searcher = Searcher(index, version, model, max_pixels, routing_confidence, thresholds)
     if searcher.dim != version.dim:
         raise UserError(
             f"the model's embeddings have length {searcher.dim}; the index has {version.dim}"

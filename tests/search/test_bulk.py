@@ -24,7 +24,7 @@ from apparel_embed.search.build import build_index, fill_index, plan_index
 from apparel_embed.search.config import IndexSource
 from apparel_embed.search.index import IndexSettings, Version, open_index
 from apparel_embed.search.limits import Limits
-from apparel_embed.search.server import SearchSources, make_service
+from apparel_embed.search.server import SearchSources, make_service, open_searcher
 from apparel_embed.search.source import GALLERY, bulk_rows
 from apparel_embed.serving.local import load_image_embedder, model_fingerprint
 
@@ -278,23 +278,20 @@ def test_embeddings_of_another_model_are_refused(catalogue, tmp_path, new_index)
         assert index.current() is None
 
 
-@pytest.mark.parametrize(
-    ("changes", "message"),
-    [
-        ({"model": "0" * 64}, "names another model than .*; distances .* are meaningless"),
-        (
-            {"settings": {"crop_margin": 0.3}},
-            "with --crop_margin=0.3, but the index expects .* 0.1",
-        ),
-    ],
-)
-@pytest.mark.parametrize("one_file", [True, False])
-def test_bulk_embeddings_of_another_model_or_other_settings_are_refused(
-    catalogue, embedded, tmp_path, new_index, changes, message, one_file
-):
-    other = shutil.copytree(embedded, tmp_path / "other")
+def changed(embedded, directory, changes):
+    """Copies bulk embeddings, and changes their summary."""
+    other = shutil.copytree(embedded, directory / "other")
     summary = json.loads((other / "embed.json").read_text())
     (other / "embed.json").write_text(json.dumps({**summary, **changes}))
+    return other
+
+
+@pytest.mark.parametrize("one_file", [True, False])
+def test_bulk_embeddings_that_name_another_model_are_refused(
+    catalogue, embedded, tmp_path, new_index, one_file
+):
+    message = "names another model than .*; distances .* are meaningless"
+    other = changed(embedded, tmp_path, {"model": "0" * 64})
     bulk = next(other.glob("*.parquet")) if one_file else other
     source = IndexSource(catalogue.saved_model, catalogue.dataset.directory, bulk=bulk)
     with open_index(new_index()) as index:
@@ -304,6 +301,46 @@ def test_bulk_embeddings_of_another_model_or_other_settings_are_refused(
             with pytest.raises(UserError, match=message):
                 plan_index(planned, source)
         assert index.current() is None
+
+
+def test_all_images_of_an_index_and_its_queries_are_prepared_in_the_same_way(
+    catalogue, embedded, tmp_path, new_index
+):
+    other = changed(embedded, tmp_path, {"settings": {"crop_margin": 0.3, "max_side": 64}})
+    usual, wide = (
+        IndexSource(catalogue.saved_model, catalogue.dataset.directory, bulk=bulk)
+        for bulk in (embedded, other)
+    )
+    gallery = dataclasses.replace(usual, bulk=None)
+    message = r"were prepared with --{}={}, those of the index with {}; run tools/{} .*replace_all"
+    with open_index(new_index()) as index:
+        for first, second, refused in (
+            (wide, usual, ("max_side", 256, 64, "embed.py")),
+            (usual, wide, ("max_side", 64, 256, "embed.py")),
+        ):
+            filled = fill_index(index, first, IndexSettings(), replace_all=True).version
+            margin = 0.3 if first is wide else 0.1
+            assert filled.image_settings.crop_margin == margin
+            sources = SearchSources(catalogue.saved_model, None)
+            searcher, _ = open_searcher(index, sources, max_pixels=999)
+            assert searcher.image_settings == ImageSettings(refused[2], margin, max_pixels=999)
+            with pytest.raises(UserError, match=message.format(*refused)):
+                fill_index(index, second, IndexSettings())
+            with pytest.raises(UserError, match=message.format(*refused)):
+                plan_index(index, second)
+            # A running service follows the index.
+            fill_index(index, second, IndexSettings(), replace_all=True)
+            searcher.refresh()
+            assert searcher.image_settings.max_side == refused[1]
+        # The images of the index that are not in the gallery would stay.
+        keys = [*index.keys(filled)]
+        extra = dataclasses.replace(index.find(filled, keys[:1])[0][0], key="f" * 32)
+        index.change(filled, [extra], index.find(filled, keys[:1])[0][1][np.newaxis], [])
+        for fill in (plan_index, functools.partial(fill_index, settings=IndexSettings())):
+            with pytest.raises(
+                UserError, match=r"--max_side=256, those .* tools/prepare_dataset\.py"
+            ):
+                fill(index, gallery)
 
 
 def test_the_garments_of_a_detector_are_refused(tmp_path):

@@ -12,7 +12,6 @@ from PIL import Image
 from serving_models import colour_detector, encoded, photograph, tiny_model
 
 from apparel_embed.common.errors import UserError
-from apparel_embed.data.images import ImageSettings
 from apparel_embed.search.build import fill_index
 from apparel_embed.search.config import IndexSource, Limits, SearchSources
 from apparel_embed.search.index import IndexSettings, open_index
@@ -125,7 +124,7 @@ class _Fixed(QuarterModel):
 )
 def test_verticals_unknown_to_the_index_or_the_model(searcher, vertical, searched, why, verticals):
     model = _Fixed(searcher._model, vertical)
-    one = Searcher(searcher.index, searcher.version, model, ImageSettings())
+    one = Searcher(searcher.index, searcher.version, model)
     (garment,) = one.detect(BLANK, k=100).garments
 
     assert (garment.box, garment.found.vertical, garment.found.why) == (

@@ -134,7 +134,7 @@ def test_a_vertical_unknown_to_the_model_is_reported_and_searched(catalogue, tmp
     source = IndexSource(catalogue.saved_model, tmp_path, bulk=tmp_path / "table.parquet")
     with open_index(new_index()) as index:
         done = fill_index(index, source, IndexSettings())
-        searcher = Searcher(index, done.version, model, ImageSettings())
+        searcher = Searcher(index, done.version, model)
         routed = searcher.search_bytes(encoded(seed=2), 5, all_verticals=False)
         everything = searcher.search_bytes(encoded(seed=2), 5)
         searcher.routing_confidence = 0.5

@@ -48,7 +48,7 @@ def by_local_model(local, saved_model, directory):
 
 def by_service(local, saved_model, directory):
     index = RecordingIndex()
-    searcher = Searcher(index, Version("model", 8), local, SETTINGS)
+    searcher = Searcher(index, Version("model", 8, image_settings=SETTINGS), local)
     for data in FILES:
         searcher.search_bytes(data, 1)
     return np.array(index.embeddings)

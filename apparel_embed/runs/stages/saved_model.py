@@ -208,7 +208,7 @@ def _absent(evaluation: Stage) -> Mapping[str, Any] | None:
 def _load_detector(run: Run, stage: Stage) -> Detector:
     """Returns a detector that crops garments with the margin of the run's prepared dataset."""
     model, config = load_detector(stage.directory / "model")
-    return Detector(model, config, run.dataset.info["settings"]["crop_margin"])
+    return Detector(model, config, run.dataset.image_settings.crop_margin)
 
 
 def _groups(run_dir: Path, model: Stage) -> list[list[str]]:
