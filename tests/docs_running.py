@@ -15,6 +15,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from docs_blocks import ROOT, Block
+from forked import run_script
 from PIL import Image
 
 TOOL = re.compile(r"(?:^|/)tools/(\w+)\.py$")
@@ -112,7 +113,10 @@ def execute_command(where: str, words: list[str]) -> None:
 
 
 def _run(where: str, command: list[str]) -> None:
-    done = subprocess.run(command, capture_output=True, text=True, stdin=subprocess.DEVNULL)
+    if command[0] == sys.executable and TOOL.search(command[1]):
+        done = run_script(*command[1:])
+    else:
+        done = subprocess.run(command, capture_output=True, text=True, stdin=subprocess.DEVNULL)
     assert done.returncode == 0, f"{where}: {command}\n{done.stdout[-1500:]}\n{done.stderr[-3000:]}"
 
 

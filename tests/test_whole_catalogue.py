@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import csv
 import json
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 import tensorflow as tf
 from PIL import Image
+from tiny_run import run_tool
 
 pytestmark = pytest.mark.slow
 
@@ -49,15 +48,9 @@ def run_dir(tmp_path_factory):
 
 
 def walk(run_dir, *arguments):
-    return subprocess.run(
-        [
-            sys.executable, str(ROOT / "tools/run_pipeline.py"), f"--run_dir={run_dir}",
-            f"--manifest={run_dir.parent / 'manifest.csv'}", "--val_fraction=0", *TRAINING,
-            *arguments,
-        ],
-        capture_output=True,
-        text=True,
-    )  # fmt: skip
+    manifest = run_dir.parent / "manifest.csv"
+    given = [f"--run_dir={run_dir}", f"--manifest={manifest}", "--val_fraction=0", *TRAINING]
+    return run_tool("run_pipeline.py", *given, *arguments)
 
 
 def test_missing_data_is_reported_before_anything_is_trained(run_dir):
@@ -87,10 +80,6 @@ def test_everything_is_trained_and_exported_and_no_evaluation_is_reported(run_di
     hat = json.loads((run_dir / "specialist-hat/stage.json").read_text())["result"]
     assert (hat["trained_steps"], hat["kept_step"]) == (0, 0)
 
-    evaluated = subprocess.run(
-        [sys.executable, str(ROOT / "tools/evaluate.py"), f"--run_dir={run_dir}"],
-        capture_output=True,
-        text=True,
-    )
+    evaluated = run_tool("evaluate.py", f"--run_dir={run_dir}")
     assert evaluated.returncode == 1
     assert "split test has no query with a match" in evaluated.stderr.splitlines()[-1]

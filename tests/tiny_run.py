@@ -2,13 +2,13 @@
 
 import contextlib
 import json
-import multiprocessing
 import os
 import re
-import subprocess
 import sys
 import time
 from pathlib import Path
+
+from forked import forked, run_script
 
 from apparel_embed.common.locks import lock_path
 
@@ -111,11 +111,7 @@ def _walk(run_dir, log):
 
 def start(run_dir):
     """Starts the run in a process forked from one that has imported TensorFlow."""
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["apparel_embed.runs.pipeline"])
-    process = context.Process(target=_walk, args=(run_dir, log_of(run_dir)))
-    process.start()
-    return process
+    return forked(_walk, run_dir, log_of(run_dir))
 
 
 def wait_for(run_dir, stage, process, checkpoint=False):
@@ -204,9 +200,6 @@ def duration(run_dir, stage):
     return 0.5
 
 
-def run_tool(tool, *arguments):
-    """Runs a binary of tools/ and returns the finished process with its output."""
-    path = Path(__file__).parents[1] / "tools" / tool
-    return subprocess.run(
-        [sys.executable, str(path), *map(str, arguments)], capture_output=True, text=True
-    )
+def run_tool(tool, *arguments, cwd="."):
+    """Runs a binary of tools/ in a directory, and returns the finished process with its output."""
+    return run_script(Path(__file__).parents[1] / "tools" / tool, *arguments, cwd=cwd)

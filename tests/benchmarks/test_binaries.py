@@ -1,11 +1,10 @@
 """Runs the binaries of the benchmarks with the smallest sizes."""
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
+from tiny_run import run_tool
 
 from apparel_embed.models.embedding import ModelConfig, build_embedding_model
 from apparel_embed.search.build import fill_index
@@ -30,12 +29,7 @@ SMALLEST = {
 
 def figures(name, *arguments, place):
     """Runs a benchmark in a directory and returns its JSON figures."""
-    done = subprocess.run(
-        [sys.executable, str(TOOLS / f"benchmark_{name}.py"), *arguments, "--json"],
-        capture_output=True,
-        text=True,
-        cwd=place,
-    )
+    done = run_tool(f"benchmark_{name}.py", *arguments, "--json", cwd=place)
     assert done.returncode == 0, done.stderr[-3000:]
     return json.loads(done.stdout.splitlines()[-1])
 

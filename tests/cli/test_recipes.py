@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from tiny_run import run_tool
 
 from apparel_embed.cli.recipes import PRETRAINED, RECIPES, SCRATCH
 from apparel_embed.models.backbones import BACKBONES
@@ -146,26 +147,15 @@ def test_recipes_name_existing_backbones_and_poolings():
     assert RECIPES[PRETRAINED]["pooling"] in POOLINGS
 
 
-def test_a_dry_run_of_the_pipeline_logs_the_recipe_and_plans_its_steps(tmp_path):
+def test_a_dry_run_of_the_pipeline_logs_the_recipe_and_plans_its_steps(tmp_path, monkeypatch):
+    monkeypatch.setenv("TF_CPP_MIN_LOG_LEVEL", "3")
     weights = tmp_path / "weights.h5"
     weights.write_bytes(b"not read by a dry run")
 
     def plan(*arguments):
-        done = subprocess.run(
-            [
-                sys.executable,
-                str(ROOT / "tools/run_pipeline.py"),
-                f"--run_dir={tmp_path / 'run'}",
-                "--synthetic_verticals=dress,bag",
-                "--synthetic_train_items=6",
-                "--dry_run",
-                "--nomeasure_speed",
-                *arguments,
-            ],
-            capture_output=True,
-            text=True,
-            env={**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3"},
-        )
+        drawn = ["--synthetic_verticals=dress,bag", "--synthetic_train_items=6"]
+        given = [f"--run_dir={tmp_path / 'run'}", *drawn, "--dry_run", "--nomeasure_speed"]
+        done = run_tool("run_pipeline.py", *given, *arguments)
         assert done.returncode == 0, done.stderr[-2000:]
         lines = (" ".join(line.split()) for line in done.stdout.splitlines())
         plan = {line.split()[0]: line for line in lines if line}

@@ -5,8 +5,6 @@ import functools
 import io
 import json
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +13,7 @@ import pyarrow.parquet as pq
 import pytest
 from fastapi.testclient import TestClient
 from PIL import Image
+from tiny_run import run_tool
 
 from apparel_embed.common.errors import UserError
 from apparel_embed.data.images import ImageSettings
@@ -187,15 +186,8 @@ def test_added_removed_and_remaining_images_are_counted(catalogue, tmp_path):
             with open_index(str(tmp_path / "index.db")) as index:
                 first = index.current()
                 build_index(index, Version("f" * 64, 4), iter([]))
-        done = subprocess.run(
-            [
-                sys.executable, ROOT / "tools/build_index.py", "--run_dir=.",
-                f"--saved_model={catalogue.saved_model}", *arguments,
-            ],
-            capture_output=True,
-            text=True,
-            cwd=tmp_path,
-        )  # fmt: skip
+        given = ["--run_dir=.", f"--saved_model={catalogue.saved_model}", *arguments]
+        done = run_tool("build_index.py", *given, cwd=tmp_path)
         assert done.returncode == 0, done.stderr[-2000:]
         assert expected in done.stdout
         if arguments == ["--switch_only"]:
@@ -204,18 +196,8 @@ def test_added_removed_and_remaining_images_are_counted(catalogue, tmp_path):
 
 
 def test_a_dry_run_writes_no_file(catalogue, embedded, tmp_path):
-    done = subprocess.run(
-        [
-            sys.executable,
-            ROOT / "tools/build_index.py",
-            f"--saved_model={catalogue.saved_model}",
-            f"--bulk={embedded}",
-            f"--run_dir={tmp_path}",
-            "--dry_run",
-        ],
-        capture_output=True,
-        text=True,
-    )
+    given = [f"--saved_model={catalogue.saved_model}", f"--bulk={embedded}"]
+    done = run_tool("build_index.py", *given, f"--run_dir={tmp_path}", "--dry_run")
     assert done.returncode == 0, done.stderr
     assert f"{tmp_path / 'index.db'}, would be created" in done.stdout
     assert "nothing was written" in done.stdout
@@ -224,11 +206,7 @@ def test_a_dry_run_writes_no_file(catalogue, embedded, tmp_path):
 
 def test_searching_without_an_index_does_not_create_one(tmp_path):
     run = tmp_path / "misspelt"
-    done = subprocess.run(
-        [sys.executable, ROOT / "tools/search.py", f"--run_dir={run}", "--image=street.jpg"],
-        capture_output=True,
-        text=True,
-    )
+    done = run_tool("search.py", f"--run_dir={run}", "--image=street.jpg")
     assert done.returncode == 1
     assert done.stderr.splitlines()[-1] == (
         f"search.py: {run / 'index.db'}: no index; build one with tools/build_index.py"

@@ -1,7 +1,5 @@
 """Detection and search of the garments in a photograph, by the service and the shell."""
 
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +8,7 @@ from detecting_model import BOX, SCORES, VERTICALS, QuarterModel, quarter, scene
 from fastapi.testclient import TestClient
 from PIL import Image
 from serving_models import colour_detector, encoded, photograph, tiny_model
+from tiny_run import run_tool
 
 from apparel_embed.common.errors import UserError
 from apparel_embed.search.build import fill_index
@@ -242,9 +241,7 @@ def test_a_photograph_of_one_garment_gives_one_garment(client, clearest):
 @pytest.mark.parametrize("flag", ["--box=1,2,3,4", "--vertical=bag"])
 def test_the_shell_refuses_a_box_or_vertical_with_detect(tmp_path, flag):
     given = [f"--run_dir={tmp_path}", "--image=street.jpg", "--detect", flag]
-    done = subprocess.run(
-        [sys.executable, ROOT / "tools/search.py", *given], capture_output=True, text=True
-    )
+    done = run_tool("search.py", *given)
 
     assert done.returncode == 1
     assert done.stderr.splitlines()[-1] == (

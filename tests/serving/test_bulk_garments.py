@@ -1,14 +1,13 @@
 """Bulk embedding of every garment in photographs, with a model exported with a detector."""
 
 import functools
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
 from serving_models import encoded, photograph
+from tiny_run import run_tool
 
 from apparel_embed.common.errors import UserError
 from apparel_embed.data.images import ImageSettings
@@ -91,15 +90,8 @@ def test_a_model_without_detector_is_refused(exported):
 
 
 def test_the_command_line_tool_detects(photographs, exported_with_detector, tmp_path):
-    done = subprocess.run(
-        [
-            *(sys.executable, TOOL, "--detect", f"--model={exported_with_detector}"),
-            *(f"--images={photographs}", f"--output={tmp_path / 'out'}"),
-        ],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    given = [f"--model={exported_with_detector}", f"--images={photographs}"]
+    done = run_tool("embed.py", "--detect", *given, f"--output={tmp_path / 'out'}")
     assert done.returncode == 0, done.stderr
     assert "3 rows of 2 images" in done.stdout
     assert len(embedded(tmp_path / "out")) == 3

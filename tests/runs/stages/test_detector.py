@@ -1,13 +1,12 @@
 """The detector in the binaries: from photographs to a served model that finds garments."""
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 from street_photographs import make_street, rows_of
+from tiny_run import run_tool
 
 from apparel_embed.serving import LocalModel
 from apparel_embed.store.record import open_stage
@@ -28,12 +27,7 @@ pytestmark = pytest.mark.slow
 
 
 def call(tool, *arguments, status=0):
-    done = subprocess.run(
-        [sys.executable, ROOT / "tools" / tool, *map(str, arguments)],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    done = run_tool(tool, *arguments)
     assert done.returncode == status, done.stderr
     return done.stdout if status == 0 else done.stderr
 

@@ -2,13 +2,12 @@
 
 import dataclasses
 import json
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 from tensorboard_plugins import hparams_table
+from tiny_run import run_tool
 
 from apparel_embed.common.errors import UserError
 from apparel_embed.evaluation.models import embed_by_model
@@ -208,16 +207,12 @@ def test_separators_in_vertical_names_lead_to_distinct_names_in_the_same_directo
 
 
 def test_the_binary_searches_and_prints_the_next_command(tiny_prepared, tmp_path):
-    done = subprocess.run(
-        [
-            sys.executable, str(ROOT / "tools/search_groups.py"), f"--run_dir={tmp_path}",
-            f"--prepared={tiny_prepared.directory}", "--grouping=affinity",
-            "--budget_trainings=1", "--specialist_start=none",
-            "--image_size=32", "--embedding_dim=4",
-            "--specialist_steps=2", "--items_per_batch=4", "--images_per_item=2",
-        ],
-        capture_output=True,
-        text=True,
+    done = run_tool(
+        "search_groups.py", f"--run_dir={tmp_path}",
+        f"--prepared={tiny_prepared.directory}", "--grouping=affinity",
+        "--budget_trainings=1", "--specialist_start=none",
+        "--image_size=32", "--embedding_dim=4",
+        "--specialist_steps=2", "--items_per_batch=4", "--images_per_item=2",
     )  # fmt: skip
 
     assert done.returncode == 0, done.stderr[-2000:]
