@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 from tiny_run import run_tool
 
+from apparel_embed.benchmarks.data import MEASURED
 from apparel_embed.models.embedding import ModelConfig, build_embedding_model
 from apparel_embed.search.build import fill_index
 from apparel_embed.search.config import IndexSource
@@ -14,7 +15,7 @@ from apparel_embed.serving.saved_model import ExportConfig, export_saved_model
 
 TOOLS = Path(__file__).parents[2] / "tools"
 SMALLEST = {
-    "data": ["--rows=100", "--rounds=1"],
+    "data": ["--rows=100", "--rounds=1", "--directory=."],
     "index": ["--vectors=200", "--queries=2", "--embedding_dim=4", "--night=10"],
     "losses": ["--batch_sizes=8", "--rounds=1", "--seconds=0", "--implementation=apparel_embed"],
     "pipeline": ["--scales=1", "--part=exact_search"],
@@ -39,6 +40,15 @@ def figures(name, *arguments, place):
 def test_a_benchmark_prints_figures_as_json(name, tmp_path):
     found = figures(name, *SMALLEST[name], place=tmp_path)
     assert found
+    if name == "data":
+        assert [row["task"] for row in found["rows"]] == list(MEASURED)
+        for row in found["rows"]:
+            assert row["seconds"] > 0 and row["cpu_seconds"] > 0
+            assert row["peak_mb"] is None or row["peak_mb"] > 10
+        assert list(tmp_path.iterdir()) == []
+    if name == "serving":
+        assert found["specialists"] == 1
+        assert found["specialists_parameters"] == found["student_parameters"]
     if name == "index":
         (night,) = found["delta"]
         counts = {what: night[what] for what in ("added", "changed", "removed", "embedded")}

@@ -9,16 +9,6 @@ from apparel_embed.benchmarks.harness import Measured
 from apparel_embed.common.errors import UserError
 
 
-@pytest.mark.slow
-def test_every_task_is_measured_and_no_files_are_left(tmp_path):
-    rows = measure_data(DataBenchmark([400], directory=tmp_path))
-    assert [(row["rows"], row["task"]) for row in rows] == [(400, name) for name in MEASURED]
-    for row in rows:
-        assert row["seconds"] > 0 and row["cpu_seconds"] > 0
-        assert row["peak_mb"] is None or row["peak_mb"] > 10
-    assert list(tmp_path.iterdir()) == []
-
-
 def test_the_error_names_a_directory_that_cannot_be_written_to(tmp_path):
     with pytest.raises(UserError, match=r"--directory=.*nowhere: cannot be written to"):
         measure_data(DataBenchmark([400], directory=tmp_path / "nowhere"))

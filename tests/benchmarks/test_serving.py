@@ -10,25 +10,12 @@ from apparel_embed.benchmarks.serving import (
     ServingBenchmark,
     figures_of,
     made_up_subjects,
-    measure_serving,
 )
 
 
 @pytest.fixture(scope="module")
 def subjects():
     return made_up_subjects(ServingBenchmark(batch_size=3, specialists=1, image_width=40))
-
-
-@pytest.mark.slow
-def test_everything_is_measured_in_every_round(subjects):
-    seconds = measure_serving(subjects, 2)
-
-    rounds = {name: len(values) for name, values in seconds.items()}
-    assert rounds == {SERVED: 2, RAW: 2, KNOWN: 2, UNKNOWN: 2, SERVED_ONE: 40, RAW_ONE: 40}
-    assert min(min(values) for values in seconds.values()) > 0
-    _, ratios = figures_of(seconds, subjects)
-    assert ratios["specialists"] == 1
-    assert ratios["specialists_parameters"] == ratios["student_parameters"]
 
 
 def test_ratios_are_of_medians(subjects):
