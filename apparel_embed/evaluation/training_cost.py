@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import datetime
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import tensorflow as tf
@@ -42,16 +42,22 @@ class TrainingCost:
     multiply_adds: int
 
 
-def training_cost(model: str, run_dir: Path, stages: Sequence[Stage]) -> TrainingCost:
-    """Returns the cost of the trainings behind a model.
+def training_costs(run_dir: Path, models: Mapping[str, Sequence[Stage]]) -> list[TrainingCost]:
+    """Returns the cost of the trainings behind each model.
 
     Args:
-      model: its name in the summary.
       run_dir: the run's directory, which contains the stages that are inputs of others.
-      stages: the stages of the model, or of all models it consists of.
+      models: the stages of each model, or of all models it consists of, by its name in the summary.
     """
-    trainings = _trainings(run_dir, stages)
     counted: dict[ModelConfig, int] = {}
+    return [_cost(name, run_dir, stages, counted) for name, stages in models.items()]
+
+
+def _cost(
+    model: str, run_dir: Path, stages: Sequence[Stage], counted: dict[ModelConfig, int]
+) -> TrainingCost:
+    """Returns the cost of one model; adds to the multiply-adds counted for each configuration."""
+    trainings = _trainings(run_dir, stages)
     total = 0
     for stage in trainings:
         config = ModelConfig(**stage.flags["model"])

@@ -7,7 +7,7 @@ import pytest
 import tensorflow as tf
 
 from apparel_embed.common.text import plain_text
-from apparel_embed.evaluation.training_cost import TrainingCost, training_cost, training_cost_table
+from apparel_embed.evaluation.training_cost import TrainingCost, training_cost_table, training_costs
 from apparel_embed.models.computing import multiply_adds
 from apparel_embed.models.embedding import ModelConfig, build_embedding_model
 from apparel_embed.store.record import StageSpec
@@ -54,6 +54,10 @@ class Run:
         options = {"items_per_batch": 4, "images_per_item": 3, **options}
         return self.make(name, *behind, steps=steps, **options)
 
+    def cost(self, name, stages):
+        (found,) = training_costs(self.directory, {name: stages})
+        return found
+
 
 @pytest.fixture
 def run(tmp_path):
@@ -67,29 +71,28 @@ def test_every_training_behind_a_model_counts_once(run):
     student = run.make("student", targets, start, steps=7, batch_size=8)
 
     # All others were made from the start, which counts once; targets are not a training.
-    cost = training_cost("unified", run.directory, [student])
+    cost = run.cost("unified", [student])
     assert (cost.model, cost.trainings, cost.steps, cost.seconds) == ("unified", 4, 27, 6.0)
     # Forward and backward.
     assert cost.multiply_adds == 3 * ONE * (10 * 12 + 2 * 5 * 12 + 7 * 8)
-    assert training_cost("specialists", run.directory, some).trainings == 3
-    assert training_cost("combined", run.directory, [start]) == TrainingCost(
-        "combined", 1, 10, 1.5, 3 * ONE * 10 * 12
-    )
+    assert run.cost("specialists", some).trainings == 3
+    assert run.cost("combined", [start]) == TrainingCost("combined", 1, 10, 1.5, 3 * ONE * 10 * 12)
 
 
 def test_an_untrained_backbone_takes_only_a_forward_pass(run):
     frozen = run.triplets("specialist-bag", steps=5, trained=False)
-    assert training_cost("specialists", run.directory, [frozen]).multiply_adds == ONE * 5 * 12
+    assert run.cost("specialists", [frozen]).multiply_adds == ONE * 5 * 12
 
 
-def test_multiply_adds_are_counted_once_per_model_configuration(run, counted):
+def test_multiply_adds_are_counted_once_per_configuration_of_all_models(run, counted):
     larger = dataclasses.replace(MODEL, image_size=64)
     stages = [
         run.triplets("a", steps=1),
         run.triplets("b", steps=1),
         run.triplets("c", steps=1, model=larger),
     ]
-    training_cost("specialists", run.directory, stages)
+    costs = training_costs(run.directory, {"specialists": stages, "combined": stages[:1]})
+    assert [cost.model for cost in costs] == ["specialists", "combined"]
     assert sorted(counted) == [32, 64]
 
 
@@ -97,9 +100,9 @@ def test_a_stage_that_was_replaced_later_is_not_behind_a_model(run):
     start = run.triplets("combined-start", steps=10)
     own = run.triplets("specialist-bag", start, steps=5)
     shutil.rmtree(start.directory)
-    assert training_cost("specialists", run.directory, [own]).trainings == 1
+    assert run.cost("specialists", [own]).trainings == 1
     run.triplets("combined-start", steps=11, items_per_batch=5)
-    assert training_cost("specialists", run.directory, [own]).steps == 5
+    assert run.cost("specialists", [own]).steps == 5
 
 
 def test_the_table_shows_steps_time_and_multiply_adds():

@@ -38,7 +38,7 @@ from apparel_embed.evaluation.table import (
     render_routing,
     render_tables,
 )
-from apparel_embed.evaluation.training_cost import training_cost, training_cost_table
+from apparel_embed.evaluation.training_cost import training_cost_table, training_costs
 from apparel_embed.models.config import ModelConfig
 from apparel_embed.runs.run import PipelineRun, Run
 from apparel_embed.runs.stages.growth import (
@@ -268,7 +268,7 @@ def _write(
     notes: Sequence[str],
 ) -> None:
     """Writes the summary, with the costs of trainings added, and its tables."""
-    costs = [training_cost(name, run_dir, stages) for name, stages in by_name.items()]
+    costs = training_costs(run_dir, by_name)
     summary["training_costs"] = [dataclasses.asdict(cost) for cost in costs]
     write_json(directory / SUMMARY_FILE, summary)
     rows, comparisons = without_repetition(summary["rows"], summary["comparisons"])

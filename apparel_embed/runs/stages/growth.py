@@ -20,7 +20,7 @@ from apparel_embed.evaluation.growth import cost_ratio, measure_growth
 from apparel_embed.evaluation.models import embed_by_model
 from apparel_embed.evaluation.roles import UNIFIED
 from apparel_embed.evaluation.split import EvaluationSet
-from apparel_embed.evaluation.training_cost import training_cost
+from apparel_embed.evaluation.training_cost import training_costs
 from apparel_embed.runs.config import REFERENCES
 from apparel_embed.runs.run import PipelineRun, Run
 from apparel_embed.runs.stages.start import Start, old_student
@@ -204,7 +204,7 @@ def compare_growth(
     )
     other = growth.full or growth.old
     cost, compared = (
-        training_cost(UNIFIED, one.directory.parent, [one]) for one in (student, other)
+        training_costs(one.directory.parent, {UNIFIED: [one]})[0] for one in (student, other)
     )
     return {
         "old_model": str(growth.old.directory),
